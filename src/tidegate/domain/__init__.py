@@ -1,0 +1,1 @@
+"""Nouns and decisions: no I/O, no clock, no framework. Takes values, returns values."""

@@ -1,0 +1,1 @@
+"""One verb per file: what the gateway does, told without HTTP and without SQL."""

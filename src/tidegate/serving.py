@@ -1,0 +1,157 @@
+"""The gateway as a process: start in order, serve, drain on a signal, stop in order."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from datetime import timedelta
+from typing import Final, final
+
+import uvicorn
+
+from tidegate.api.protocol import GatewayProtocol
+from tidegate.api.tokens import warm_up
+from tidegate.bootstrap import Gateway, build
+from tidegate.settings import Settings
+
+EXIT_OK: Final = 0
+EXIT_STORE: Final = 4
+EXIT_AT_ONCE: Final = 130
+_TIME_TO_ANSWER: Final = 0.3
+_BACKLOG: Final = 2048
+_CONNECTIONS_MAY_FINISH: Final = 1
+
+
+class CannotListen(Exception):
+    """The address cannot be listened on; the message says why and what to do."""
+
+
+@final
+class _HttpServer(uvicorn.Server):
+    """uvicorn without its own idea of signals: the gateway drains first."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A bound socket that does not listen yet. Raises ``CannotListen``."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # The protocol by its name: asyncio switches Nagle's delay off only where it reads TCP here.
+    found = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        found.bind((host, port))
+    except OSError as exc:
+        found.close()
+        raise _cannot_listen(host, port, exc) from exc
+    return found
+
+
+def _cannot_listen(host: str, port: int, error: OSError) -> CannotListen:
+    return CannotListen(
+        f"cannot listen on {host}:{port}: {error.strerror}; stop the other process or choose another --port"
+    )
+
+
+@final
+class Process:
+    """One run of the gateway, from an open store to a closed one."""
+
+    def __init__(self, gateway: Gateway, listener: socket.socket) -> None:
+        self._gateway = gateway
+        self._listener = listener
+        self._stop = asyncio.Event()
+        self._server = _HttpServer(
+            uvicorn.Config(
+                gateway.app,
+                http=GatewayProtocol,
+                loop="uvloop",
+                lifespan="off",
+                ws="none",
+                access_log=False,
+                log_config=None,
+                server_header=False,
+                proxy_headers=False,
+                backlog=_BACKLOG,
+                timeout_keep_alive=30,
+                timeout_graceful_shutdown=_CONNECTIONS_MAY_FINISH,
+            )
+        )
+
+    @property
+    def address(self) -> tuple[str, int]:
+        host, port, *_ = self._listener.getsockname()
+        return host, port
+
+    def request_stop(self) -> None:
+        """Drain and stop; asked a second time, exit at once."""
+        if self._stop.is_set():
+            os._exit(EXIT_AT_ONCE)
+        self._stop.set()
+
+    def stop_on_signals(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self.request_stop)
+
+    async def run(self, on_ready: Callable[[], Awaitable[None]]) -> None:
+        """Serve until a stop is requested."""
+        gateway = self._gateway
+        loops = [
+            asyncio.create_task(work)
+            for work in (gateway.worker.run(), gateway.leases.run(), gateway.maintenance.run())
+        ]
+        serving = asyncio.create_task(self._server.serve(sockets=[self._listener]))
+        try:
+            self._listen()
+            await self._until_listening(serving)
+            await on_ready()
+            await warm_up()
+            await self._stop.wait()
+            await self._drain()
+        finally:
+            for task in loops:
+                task.cancel()
+            self._server.should_exit = True
+            await asyncio.gather(*loops, serving, return_exceptions=True)
+            await gateway.transport.close()
+            await gateway.store.close()
+
+    def _listen(self) -> None:
+        """Here and not by the event loop: uvloop would not notice that somebody else listens already."""
+        try:
+            self._listener.listen(_BACKLOG)
+        except OSError as exc:
+            raise _cannot_listen(*self.address, exc) from exc
+
+    async def _until_listening(self, serving: asyncio.Task[None]) -> None:
+        while not self._server.started:
+            if serving.done():
+                await serving
+                raise CannotListen("the HTTP server did not start")
+            await self._gateway.clock.sleep(timedelta(milliseconds=1))
+
+    async def _drain(self) -> None:
+        """Submits are refused, held answers given, running calls waited for, the rest released."""
+        gateway = self._gateway
+        gateway.telemetry.stopping(running=sum(gateway.worker.running.values()))
+        gateway.drain.turn_on()
+        gateway.wake_ups.release_everybody()
+        await gateway.worker.drain(gateway.settings.server.drain_timeout)
+
+
+def die_of_store(gateway_log: Callable[[str], None]) -> Callable[[str], None]:
+    """What happens when the store cannot be trusted: those who wait are answered, then the process ends."""
+
+    def die(message: str) -> None:
+        gateway_log(message)
+        # Nothing is closed in order: that would write and sync again.
+        asyncio.get_running_loop().call_later(_TIME_TO_ANSWER, os._exit, EXIT_STORE)
+
+    return die
+
+
+__all__ = ["CannotListen", "Gateway", "Process", "Settings", "bind", "build", "die_of_store"]

@@ -1,0 +1,1 @@
+"""Durable jobs and keys, one package per database engine, the same promises from each."""

@@ -1,0 +1,106 @@
+"""Accept: a request becomes a durable job, or turns out to be one already."""
+
+from typing import Final
+
+from tidegate.domain.errors import Conflict, ErrorCode, InvalidRequest
+from tidegate.domain.jobs import Accepted, Idempotency, JobState, NewJob, Status
+from tidegate.store.sqlite.reading import Query
+from tidegate.store.sqlite.rows import STATE_COLUMNS, id_to_bytes, ms, sql, state_from_row, strings_to_json
+from tidegate.store.sqlite.writer import Transaction
+
+_INSERT: Final = """
+INSERT INTO jobs (
+    id, request_type, owner, actor, model, candidates, lane, weight, result_ttl, timeout, max_attempts,
+    priority, passes_extra, request_id, created_at, deadline_at, status, rank
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending', ?)
+"""
+_BY_ID: Final = sql(
+    "SELECT",
+    STATE_COLUMNS,
+    ", r.body FROM jobs j LEFT JOIN job_result r ON r.job = j.seq",
+    "WHERE j.id = ? AND (j.expires_at IS NULL OR j.expires_at > ?)",
+)
+
+
+def accept(tx: Transaction, job: NewJob) -> Accepted:
+    """Raises ``InvalidRequest`` or ``Conflict`` when the idempotency key belongs to something else."""
+    if job.idempotency is not None:
+        earlier = replayed(tx.rows, job.idempotency, tx.now)
+        if earlier is not None:
+            return Accepted(earlier, is_replay=True)
+    options = job.options
+    turn = tx.turns.give(lane=job.lane, owner=job.owner, weight=job.weight, priority=options.priority)
+    created = ms(job.created_at)
+    job_id = id_to_bytes(job.id)
+    tx.execute(
+        _INSERT,
+        (
+            job_id,
+            str(job.request_type),
+            job.owner,
+            job.actor,
+            job.model,
+            strings_to_json(job.candidates),
+            job.lane,
+            job.weight,
+            options.result_ttl,
+            options.timeout,
+            options.max_attempts,
+            options.priority,
+            int(job.passes_extra_params),
+            job.request_id,
+            created,
+            created + options.timeout * 1000,
+            turn.rank,
+        ),
+    )
+    tx.execute("INSERT INTO job_request (job, body) VALUES (?, ?)", (tx.last_rowid(), job.body))
+    if job.idempotency is not None:
+        tx.execute(
+            "INSERT INTO idempotency (scope_digest, fingerprint, job_id, keep_until) VALUES (?, ?, ?, ?)",
+            (
+                job.idempotency.scope_digest,
+                job.idempotency.fingerprint,
+                job_id,
+                ms(job.idempotency.keep_until),
+            ),
+        )
+    return Accepted(
+        JobState(
+            id=job.id,
+            request_type=job.request_type,
+            model=job.model,
+            request_id=job.request_id,
+            status=Status.PENDING,
+            created_at=job.created_at,
+        ),
+        is_replay=False,
+    )
+
+
+def replayed(query: Query, idempotency: Idempotency, now: int) -> JobState | None:
+    """The job an earlier submit with the same key made.
+
+    Raises ``InvalidRequest`` for another request under the same key, ``Conflict`` when the job is gone:
+    running it again would cost money nobody meant to spend.
+    """
+    known = query(
+        "SELECT fingerprint, job_id FROM idempotency WHERE scope_digest = ?", (idempotency.scope_digest,)
+    )
+    if not known:
+        return None
+    fingerprint, job_id = known[0]
+    if fingerprint != idempotency.fingerprint:
+        raise InvalidRequest(
+            ErrorCode.IDEMPOTENCY_KEY_REUSED,
+            "Idempotency-Key was used with a different request",
+            param="Idempotency-Key",
+        )
+    rows = query(_BY_ID, (job_id, now))
+    if not rows:
+        raise Conflict(
+            ErrorCode.IDEMPOTENT_JOB_GONE,
+            "the job of this Idempotency-Key no longer exists",
+            param="Idempotency-Key",
+        )
+    return state_from_row(rows[0], result=rows[0][-1])

@@ -1,0 +1,108 @@
+"""Ends that no worker brings about: cancel, deadline, and erasing what has expired."""
+
+from typing import Any, Final
+
+from tidegate.domain.access import KeyId, Reader, owner_of_key
+from tidegate.domain.errors import Conflict, ErrorCode
+from tidegate.domain.jobs import (
+    CANCELLED,
+    AttemptEnd,
+    JobDetails,
+    JobError,
+    JobId,
+    JobRef,
+    Outcome,
+    deadline_error,
+)
+from tidegate.store.sqlite.leasing import fail_unheld, record_attempt
+from tidegate.store.sqlite.reading import Query, details
+from tidegate.store.sqlite.rows import id_from_bytes, id_to_bytes, sql
+from tidegate.store.sqlite.writer import Transaction
+
+_TO_END: Final = "SELECT seq, id, status, attempt, attempt_started_at, lease, started_at FROM jobs"
+_BY_ID: Final = sql(_TO_END, "WHERE id = ?")
+_UNFINISHED_OF: Final = sql(_TO_END, "WHERE owner = ? AND status IN ('pending', 'processing')")
+_OVERDUE: Final = sql(
+    _TO_END,
+    "WHERE deadline_at <= ? AND status IN ('pending', 'processing') ORDER BY deadline_at LIMIT ?",
+)
+
+
+def cancel(tx: Transaction, reader: Reader, ref: JobRef) -> tuple[JobDetails | None, bool]:
+    """The job as it is now, and whether this call ended it. Raises ``Conflict`` if it had ended otherwise."""
+    found = details(tx.rows, reader, ref, tx.now)
+    if found is None:
+        return None, False
+    if found.state.status.is_terminal:
+        if found.outcome is Outcome.CANCELLED:
+            return found, False
+        raise Conflict(ErrorCode.JOB_NOT_CANCELLABLE, "job has already ended")
+    _end(tx, tx.row(_BY_ID, (id_to_bytes(ref.id),)), CANCELLED, "cancelled")
+    return details(tx.rows, reader, ref, tx.now), True
+
+
+def cancel_all(tx: Transaction, key_id: KeyId) -> list[JobId]:
+    """Every unfinished job of a virtual key is cancelled."""
+    rows = tx.rows(_UNFINISHED_OF, (owner_of_key(key_id),))
+    return [_end(tx, row, CANCELLED, "cancelled") for row in rows]
+
+
+def expire(tx: Transaction, limit: int) -> list[JobId]:
+    """Unfinished jobs past their deadline are failed."""
+    return [
+        _end(tx, row, deadline_error(was_started=row[-1] is not None), "failed")
+        for row in tx.rows(_OVERDUE, (tx.now, limit))
+    ]
+
+
+def _end(tx: Transaction, row: Any, error: JobError, end: AttemptEnd) -> JobId:
+    """Fail one unfinished job and void the lease it may be under."""
+    seq, job_id, status, number, started_at, lease, _ = row
+    if status == "processing":
+        record_attempt(tx, seq=seq, number=number, started_at=started_at, end=end, lease=lease)
+    fail_unheld(tx, seq, error)
+    return id_from_bytes(job_id)
+
+
+def probe(tx: Transaction) -> None:
+    """A real, small write: shows whether one is possible."""
+    tx.execute("UPDATE boots SET probed_at = ? WHERE id = ?", (tx.now, tx.boot_id))
+
+
+def is_anything_overdue(query: Query, now: int) -> bool:
+    return bool(
+        query(
+            "SELECT 1 FROM jobs WHERE deadline_at <= ? AND status IN ('pending', 'processing') LIMIT 1",
+            (now,),
+        )
+    )
+
+
+def is_anything_expired(query: Query, now: int) -> bool:
+    return bool(
+        query("SELECT 1 FROM jobs WHERE expires_at <= ?1 LIMIT 1", (now,))
+        or query("SELECT 1 FROM idempotency WHERE keep_until <= ? LIMIT 1", (now,))
+    )
+
+
+def prune(tx: Transaction, limit: int) -> int:
+    """Erase jobs past their expiry, and idempotency records that nobody can need any more."""
+    expired = [
+        row[0]
+        for row in tx.rows(
+            "SELECT seq FROM jobs WHERE expires_at <= ? ORDER BY expires_at LIMIT ?", (tx.now, limit)
+        )
+    ]
+    for seq in expired:
+        tx.execute("DELETE FROM attempts WHERE job = ?", (seq,))
+        tx.execute("DELETE FROM job_request WHERE job = ?", (seq,))
+        tx.execute("DELETE FROM job_result WHERE job = ?", (seq,))
+        tx.execute("DELETE FROM jobs WHERE seq = ?", (seq,))
+    # A record outlives its first day while its job is there: a replay must find the job.
+    tx.execute(
+        "DELETE FROM idempotency WHERE scope_digest IN ("
+        "   SELECT scope_digest FROM idempotency i WHERE keep_until <= ?"
+        "   AND NOT EXISTS (SELECT 1 FROM jobs WHERE id = i.job_id) ORDER BY keep_until LIMIT ?)",
+        (tx.now, limit),
+    )
+    return len(expired) + tx.changes()

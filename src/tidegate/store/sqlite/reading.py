@@ -1,0 +1,141 @@
+"""Reading jobs: by id for polls, in pages for lists. The reader is part of every query."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from tidegate.domain.access import AllOwners, OwnedBy, Reader
+from tidegate.domain.jobs import Attempt, JobDetails, JobFilter, JobId, JobPage, JobRef, JobState, QueueCounts
+from tidegate.store.sqlite.rows import (
+    DETAIL_COLUMNS,
+    STATE_COLUMNS,
+    STATE_WIDTH,
+    attempt_from_row,
+    details_from_row,
+    id_to_bytes,
+    moment,
+    sql,
+    state_from_row,
+    strings_to_json,
+)
+
+Query = Callable[[str, Sequence[Any]], list[Any]]
+
+_VISIBLE: Final = """
+    FROM jobs j
+    WHERE j.id = ?1 AND (?2 OR j.owner IN (?3, 'anonymous')) AND (?4 IS NULL OR j.request_type = ?4)
+        AND (j.expires_at IS NULL OR j.expires_at > ?5)
+"""
+# The result lies in a table of its own, read in the same query: a poll sees one moment of the database.
+_GET: Final = sql("SELECT", STATE_COLUMNS, ", (SELECT body FROM job_result WHERE job = j.seq)", _VISIBLE)
+_INSPECT: Final = sql(
+    "SELECT",
+    STATE_COLUMNS,
+    ",",
+    DETAIL_COLUMNS,
+    ", (SELECT body FROM job_result WHERE job = j.seq), (SELECT body FROM job_request WHERE job = j.seq)",
+    _VISIBLE,
+)
+_LIST: Final = sql(
+    "SELECT",
+    STATE_COLUMNS,
+    ",",
+    DETAIL_COLUMNS,
+    "FROM jobs j WHERE (j.expires_at IS NULL OR j.expires_at > ?)",
+)
+
+
+def _bindings(reader: Reader, ref: JobRef, now: int) -> tuple[Any, ...]:
+    sees_all = isinstance(reader, AllOwners)
+    owner = reader.owner if isinstance(reader, OwnedBy) else ""
+    return (id_to_bytes(ref.id), sees_all, owner, ref.request_type, now)
+
+
+def state(query: Query, reader: Reader, ref: JobRef, now: int) -> JobState | None:
+    rows = query(_GET, _bindings(reader, ref, now))
+    return state_from_row(rows[0], result=rows[0][-1]) if rows else None
+
+
+def details(query: Query, reader: Reader, ref: JobRef, now: int) -> JobDetails | None:
+    rows = query(_INSPECT, _bindings(reader, ref, now))
+    if not rows:
+        return None
+    *columns, result, body = rows[0]
+    rest = columns[STATE_WIDTH:]
+    found = state_from_row(columns, result=result)
+    return details_from_row(rest, found, attempts=_attempts(query, rest, found), body=body)
+
+
+def _attempts(query: Query, row: Any, found: JobState) -> tuple[Attempt, ...]:
+    seq, number, started = row[0], row[12], row[14]
+    over = query(
+        "SELECT number, started_at, ended_at, end, calls FROM attempts WHERE job = ? ORDER BY number", (seq,)
+    )
+    attempts = [attempt_from_row(attempt) for attempt in over]
+    if found.status == "processing":
+        attempts.append(Attempt(number=number, started_at=moment(started)))
+    return tuple(attempts)
+
+
+def page(
+    query: Query,
+    reader: Reader,
+    wanted: JobFilter,
+    now: int,
+    *,
+    limit: int,
+    newest_first: bool,
+    after: JobId | None,
+) -> JobPage:
+    """One page in the order of ids, which is the order of submission.
+
+    A key sees its own jobs only: a list would hand out the ids that guard anonymous ones.
+    """
+    parts = [_LIST]
+    bindings: list[Any] = [now]
+    if isinstance(reader, OwnedBy):
+        parts.append("AND j.owner = ?")
+        bindings.append(reader.owner)
+    if wanted.statuses:
+        parts.append("AND j.status IN (SELECT value FROM json_each(?))")
+        bindings.append(strings_to_json(wanted.statuses))
+    if wanted.model is not None:
+        parts.append("AND j.model = ?")
+        bindings.append(wanted.model)
+    if after is not None:
+        parts.append("AND j.id < ?" if newest_first else "AND j.id > ?")
+        bindings.append(id_to_bytes(after))
+    parts.append("ORDER BY j.id DESC LIMIT ?" if newest_first else "ORDER BY j.id LIMIT ?")
+    rows = query(sql(*parts), (*bindings, limit + 1))
+    jobs = tuple(details_from_row(row[STATE_WIDTH:], state_from_row(row)) for row in rows[:limit])
+    return JobPage(jobs, next_after=jobs[-1].state.id if len(rows) > limit else None)
+
+
+NEXT_DUE: Final = "SELECT min(run_at) FROM jobs WHERE status = 'pending' AND rank IS NULL"
+# Jumps from lane to lane in the index of ready jobs, however many jobs each holds.
+PENDING_LANES: Final = """
+WITH RECURSIVE found (lane) AS (
+    SELECT min(lane) FROM jobs WHERE status = 'pending' AND rank IS NOT NULL AND is_suspect = 0
+    UNION ALL
+    SELECT (
+        SELECT min(lane) FROM jobs
+        WHERE status = 'pending' AND rank IS NOT NULL AND is_suspect = 0 AND lane > found.lane
+    )
+    FROM found WHERE found.lane IS NOT NULL
+)
+SELECT lane FROM found WHERE lane IS NOT NULL
+UNION SELECT lane FROM jobs WHERE status = 'pending' AND (rank IS NULL OR is_suspect = 1)
+"""
+
+
+def counts(query: Query) -> QueueCounts:
+    rows = query(
+        "SELECT status, priority, count(*), min(created_at) FROM jobs"
+        " WHERE status IN ('pending', 'processing') GROUP BY status, priority",
+        (),
+    )
+    pending = [row for row in rows if row[0] == "pending"]
+    return QueueCounts(
+        pending={row[1]: row[2] for row in pending},
+        processing={row[1]: row[2] for row in rows if row[0] == "processing"},
+        oldest_pending={row[1]: moment(row[3]) for row in pending},
+    )

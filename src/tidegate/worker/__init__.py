@@ -1,0 +1,1 @@
+"""Loops that never end: claiming and running jobs, keeping leases, sweeping."""

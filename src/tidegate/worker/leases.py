@@ -1,0 +1,36 @@
+"""Renewing: asks every few seconds which leases are still ours; the others' calls are closed."""
+
+from datetime import timedelta
+from typing import Final, final
+
+from tidegate.domain.errors import StoreError
+from tidegate.ports import Clock, JobStore
+from tidegate.worker.worker import Worker
+
+RENEW_EVERY: Final = timedelta(seconds=4)
+
+
+@final
+class Leases:
+    """A backstop: a cancel in this process stops the run at once, one elsewhere is found here."""
+
+    def __init__(self, store: JobStore, worker: Worker, clock: Clock) -> None:
+        self._store = store
+        self._worker = worker
+        self._clock = clock
+
+    async def run(self) -> None:
+        while True:
+            await self._clock.sleep(RENEW_EVERY)
+            await self.renew()
+            self._worker.free_stuck_runs()
+
+    async def renew(self) -> None:
+        held = self._worker.leases()
+        if not held:
+            return
+        try:
+            ours = set(await self._store.renew(held))
+        except StoreError:
+            return  # running calls are paid already: they go on, the fence decides afterwards
+        self._worker.lost([lease for lease in held if lease not in ours])

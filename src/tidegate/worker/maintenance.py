@@ -1,0 +1,54 @@
+"""Sweeping: deadlines, jobs of dead workers, expired results. Small transactions, pauses between."""
+
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Final, final
+
+from tidegate.domain.errors import StorageFull, StoreBusy, StoreError
+from tidegate.ports import Clock, JobStore, Observer
+
+SWEEP_EVERY: Final = timedelta(seconds=1)
+PRUNE_EVERY: Final = timedelta(seconds=30)
+_BATCH: Final = 500
+_PAUSE: Final = timedelta(milliseconds=50)
+
+
+@final
+class Maintenance:
+    def __init__(self, store: JobStore, clock: Clock, observer: Observer) -> None:
+        self._store = store
+        self._clock = clock
+        self._observer = observer
+
+    async def run(self) -> None:
+        """Sweep every second, prune every half minute, for ever."""
+        prune_at = self._clock.monotonic()
+        while True:
+            await self._patiently(self.sweep)
+            if self._clock.monotonic() >= prune_at:
+                await self._patiently(self.prune)
+                prune_at = self._clock.monotonic() + PRUNE_EVERY.total_seconds()
+            await self._clock.sleep(SWEEP_EVERY)
+
+    async def sweep(self) -> None:
+        rescued = await self._store.rescue()
+        if rescued:
+            self._observer.jobs_rescued(rescued)
+        await self._until_done(lambda: self._store.expire(limit=_BATCH))
+
+    async def prune(self) -> None:
+        await self._until_done(lambda: self._store.prune(limit=_BATCH))
+
+    async def _until_done(self, step: Callable[[], Awaitable[int]]) -> None:
+        while await step() >= _BATCH:
+            await self._clock.sleep(_PAUSE)
+
+    async def _patiently(self, work: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await work()
+        except (StorageFull, StoreBusy) as exc:
+            self._observer.problem("store.busy", error=exc.code)
+        except StoreError:
+            return  # reported by whoever noticed first; the process is on its way out
+        except Exception as exc:  # noqa: BLE001 – without this loop no deadline would strike any more
+            self._observer.problem("maintenance.broken", error=repr(type(exc)), exc_info=exc)
