@@ -210,7 +210,7 @@ async def build(settings: Settings, *, on_fatal: Callable[[str], None], vfs: str
         transport=transport,
         wake_ups=wake_ups,
         worker=worker,
-        leases=Leases(store.jobs, worker, clock),
+        leases=Leases(store.jobs, worker, clock, telemetry),
         maintenance=Maintenance(store.jobs, clock, telemetry),
         keys=keys,
         telemetry=telemetry,

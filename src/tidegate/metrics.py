@@ -47,6 +47,9 @@ class GatewayMetrics:
         self._tokens = Tally("tokens", "Tokens reported by providers", ("provider", "model", "direction"))
         self._losses = Tally("worker_losses", "Attempts lost with a worker")
         self._zombies = Tally("zombie_writes", "Endings dropped because the lease was lost")
+        self._expired = Tally("jobs_expired", "Jobs that did not end before their deadline")
+        self._stuck = Tally("stuck_runs", "Runs that went on after they were cancelled")
+        self._clock_steps = Tally("clock_step", "Jumps of the wall clock")
         self._rejected = Tally("rejected", "Requests refused", ("code",))
         self._requests = Tally("http_requests", "HTTP requests answered", ("method", "route", "status"))
         self._queue_wait = Durations("queue_wait_seconds", "From submit to the first claim", ("priority",))
@@ -63,7 +66,7 @@ class GatewayMetrics:
         self._registry.register(
             Tallies((
                 self._submitted, self._finished, self._attempts, self._calls, self._fallbacks, self._tokens,
-                self._losses, self._zombies, self._rejected, self._requests, self._queue_wait,
+                self._losses, self._zombies, self._expired, self._stuck, self._clock_steps, self._rejected, self._requests, self._queue_wait,
                 self._duration, self._latency, self._pending, self._processing, self._oldest,
                 self._lane_open, self._running, build_info,
             ))
@@ -102,6 +105,17 @@ class GatewayMetrics:
 
     def jobs_rescued(self, count: int) -> None:
         self._losses.add(amount=count)
+
+    def jobs_expired(self, count: int) -> None:
+        self._expired.add(amount=count)
+
+    def problem(self, event: str) -> None:
+        """Problems that have a counter of their own move it."""
+        match event:
+            case "run.stuck":
+                self._stuck.add()
+            case "clock.step":
+                self._clock_steps.add()
 
     def answered(self, method: str, route: str, status: str, code: str | None) -> None:
         self._requests.add((method, route, status))

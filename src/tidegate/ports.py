@@ -19,6 +19,7 @@ from tidegate.domain.inference import (
 )
 from tidegate.domain.jobs import (
     Accepted,
+    Cancellation,
     Claimed,
     Ending,
     Idempotency,
@@ -87,8 +88,8 @@ class JobStore(Protocol):
     async def settle(self, lease: Lease, ending: Ending, calls: Sequence[Call]) -> bool:
         """The attempt is over; ``False`` when the lease was lost, and then nothing was written."""
 
-    async def cancel(self, reader: Reader, ref: JobRef) -> JobDetails | None:
-        """The job is cancelled. Raises ``Conflict`` when it ended otherwise."""
+    async def cancel(self, reader: Reader, ref: JobRef) -> Cancellation | None:
+        """The job is cancelled; ``None`` when the reader sees no such job. Raises ``Conflict`` when it ended otherwise."""
 
     async def rescue(self) -> int:
         """Jobs of dead workers are back in the queue, or failed where their loss budget is spent."""
@@ -204,6 +205,8 @@ class Observer(Protocol):
     def key_changed(self, action: str, key: VirtualKey, actor: str) -> None: ...
 
     def jobs_rescued(self, count: int) -> None: ...
+
+    def jobs_expired(self, count: int) -> None: ...
 
     def problem(self, event: str, **facts: object) -> None:
         """Something an operator should know of: an event of the documented list."""

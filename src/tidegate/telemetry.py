@@ -66,7 +66,12 @@ class Telemetry:
         self._metrics.jobs_rescued(count)
         self._log.warning("jobs.rescued", count=count)
 
+    def jobs_expired(self, count: int) -> None:
+        self._metrics.jobs_expired(count)
+        self._log.warning("jobs.expired", count=count)
+
     def problem(self, event: str, **facts: object) -> None:
+        self._metrics.problem(event)
         self._log.warning(event, **facts)
 
     def started(self, **facts: object) -> None:

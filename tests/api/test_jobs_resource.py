@@ -258,7 +258,8 @@ class TestList:
         ids = []
         for number in range(5):
             model = "openai/echo" if number != 2 else "narrow/held"
-            job_id = await gateway.accepted(chat(model), key=OTHER_KEY)
+            members: dict[str, Any] = {"metadata": {"row": number}} if number % 2 else {}
+            job_id = await gateway.accepted(chat(model) | members, key=OTHER_KEY)
             if number == 2:
                 await cancel(gateway, job_id, OTHER_KEY)
             await gateway.ended(job_id, key=OTHER_KEY)
@@ -288,11 +289,11 @@ class TestList:
         left_out = {"result", "error", "attempts", "queue", "options"}
         for entry in entries:
             rich = await gateway.details(entry["id"], key=OTHER_KEY)
-            assert entry.keys().isdisjoint(left_out)
-            assert {name: rich.get(name) for name in entry if name != "error_code"} == {
-                name: value for name, value in entry.items() if name != "error_code"
+            assert {name: value for name, value in entry.items() if name != "error_code"} == {
+                name: value for name, value in rich.items() if name not in left_out
             }
             assert entry.get("error_code") == rich.get("error", {}).get("type")
+        assert [entry.get("metadata") for entry in entries] == [None, {"row": 3}, None, {"row": 1}, None]
 
     @pytest.mark.parametrize("order", ["asc", "desc"])
     @pytest.mark.parametrize("limit", [1, 2, 5, 6])

@@ -5,11 +5,12 @@ from datetime import timedelta
 
 import pytest
 
-from support.stores import ALICE, ANONYMOUS, BOB, BODY, GROQ, OPENAI, REFUSED, StoreUnderTest
+from support.stores import ALICE, ANONYMOUS, BOB, GROQ, OPENAI, REFUSED, StoreUnderTest
 from tidegate.domain.access import ADMIN, AllOwners, KeyId, OwnedBy, owner_of_key
 from tidegate.domain.errors import Conflict, ErrorCode, InvalidRequest
 from tidegate.domain.inference import Call, RequestType, Usage
 from tidegate.domain.jobs import (
+    Cancellation,
     Completed,
     JobFilter,
     JobId,
@@ -39,7 +40,7 @@ class TestAccept:
         assert details.state.status is Status.PENDING
         assert details.state.created_at == job.created_at
         assert details.deadline_at == job.created_at + timedelta(seconds=3600)
-        assert (details.options, details.actor, details.body) == (job.options, "nightly", BODY)
+        assert (details.options, details.actor) == (job.options, "nightly")
 
     async def test_a_body_is_kept_byte_for_byte(self, store: StoreUnderTest) -> None:
         body = b'{"text":"\\u0000\xc3\xa9","n":1.10,  "dup":1,"dup":2}'
@@ -439,9 +440,11 @@ class TestCancel:
     async def test_a_waiting_job_ends_before_any_call(self, store: StoreUnderTest) -> None:
         job_id = await store.accept()
 
-        details = await store.jobs.cancel(OwnedBy(ALICE), JobRef(job_id))
+        done = await store.jobs.cancel(OwnedBy(ALICE), JobRef(job_id))
 
-        assert details is not None
+        assert done is not None
+        assert done.ended_now
+        details = done.job
         assert (details.state.status, details.state.status_code, details.outcome) == (
             Status.FAILED,
             499,
@@ -454,10 +457,10 @@ class TestCancel:
         job_id = await store.accept()
         claimed = await store.claim_one()
 
-        details = await store.jobs.cancel(OwnedBy(ALICE), JobRef(job_id))
+        done = await store.jobs.cancel(OwnedBy(ALICE), JobRef(job_id))
 
-        assert details is not None
-        assert [attempt.end for attempt in details.attempts] == ["cancelled"]
+        assert done is not None
+        assert [attempt.end for attempt in done.job.attempts] == ["cancelled"]
         assert not await store.complete(claimed)
         assert await store.status(job_id) == "failed"
 
@@ -478,7 +481,10 @@ class TestCancel:
         first = await store.jobs.cancel(OwnedBy(ALICE), JobRef(job_id))
         store.later(seconds=5)
 
-        assert await store.jobs.cancel(OwnedBy(ALICE), JobRef(job_id)) == first
+        again = await store.jobs.cancel(OwnedBy(ALICE), JobRef(job_id))
+
+        assert first is not None
+        assert again == Cancellation(first.job, ended_now=False)
 
     async def test_a_job_that_ended_otherwise_cannot_be_cancelled(self, store: StoreUnderTest) -> None:
         job_id = await store.accept()

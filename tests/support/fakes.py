@@ -73,6 +73,7 @@ class RecordingObserver:
         self.cancelled: list[JobDetails] = []
         self.keys: list[tuple[str, VirtualKey, str]] = []
         self.rescued = 0
+        self.expired = 0
         self.problems: list[tuple[str, dict[str, Any]]] = []
 
     def job_accepted(self, job: NewJob, *, is_replay: bool) -> None:
@@ -91,6 +92,9 @@ class RecordingObserver:
 
     def jobs_rescued(self, count: int) -> None:
         self.rescued += count
+
+    def jobs_expired(self, count: int) -> None:
+        self.expired += count
 
     def problem(self, event: str, **facts: object) -> None:
         self.problems.append((event, facts))

@@ -97,7 +97,7 @@ class Workshop:
             self.observer,
             PollHints(self.clock),
         )
-        self.leases = Leases(jobs, self.worker, self.clock)
+        self.leases = Leases(jobs, self.worker, self.clock, self.observer)
         self.maintenance = Maintenance(jobs, self.clock, self.observer)
 
     def start(self) -> None:
@@ -164,7 +164,7 @@ class Workshop:
     async def cancel(self, job: JobId, owner: Owner = ALICE) -> JobDetails:
         found = await self.store.jobs.cancel(OwnedBy(owner), JobRef(job))
         assert found is not None
-        return found
+        return found.job
 
     @property
     def problems(self) -> list[str]:

@@ -13,6 +13,7 @@ from tidegate.domain.access import KeyId
 from tidegate.domain.errors import Conflict, StoreBusy
 from tidegate.domain.jobs import JobId, Lease, Outcome
 from tidegate.domain.retry import RetryPolicy
+from tidegate.worker.leases import RENEW_EVERY
 
 pytestmark = pytest.mark.anyio
 
@@ -218,6 +219,25 @@ async def test_renewing_leaves_alone_what_is_ours(tmp_path: Path) -> None:
         await shop.leases.renew()
         await asyncio.sleep(0.01)
 
+        assert shop.vendors.hung_up == []
+
+
+async def test_a_defect_while_renewing_is_reported_and_renewing_goes_on(tmp_path: Path) -> None:
+    async with workshop(tmp_path) as shop:
+        await hanging(shop)
+        shop.doors.trouble["renew"] = [RuntimeError("broken")]
+        loop = asyncio.create_task(shop.leases.run())
+
+        await shop.until(lambda: RENEW_EVERY in shop.clock.slept)
+        shop.later(seconds=RENEW_EVERY.total_seconds())
+        await shop.until(lambda: shop.clock.slept.count(RENEW_EVERY) == 2)
+        assert shop.problems == ["leases.broken"]
+        shop.later(seconds=RENEW_EVERY.total_seconds())
+        await shop.until(lambda: shop.clock.slept.count(RENEW_EVERY) == 3)
+        loop.cancel()
+
+        assert shop.doors.asked.count("renew") == 2
+        assert shop.problems == ["leases.broken"]
         assert shop.vendors.hung_up == []
 
 

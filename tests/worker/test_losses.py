@@ -164,6 +164,7 @@ async def test_a_sweep_ends_what_is_past_its_deadline(tmp_path: Path) -> None:
             "queue_timeout",
         ]
         assert outcomes[patient] is None
+        assert shop.observer.expired == 2
 
 
 async def test_pruning_erases_what_has_expired(tmp_path: Path) -> None:

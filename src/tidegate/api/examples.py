@@ -108,7 +108,11 @@ JOB: Final = _JOB | {
     "timings": {"queue_ms": 37, "run_ms": 5617, "upstream_ms": 5412},
     "links": _LINKS,
 }
-JOB_LIST: Final = {"object": "list", "data": [_JOB | {"links": _LINKS}], "has_more": False}
+JOB_LIST: Final = {
+    "object": "list",
+    "data": [{name: JOB[name] for name in (*_JOB, "usage", "timings", "links")}],
+    "has_more": False,
+}
 _CANCELLED: Final = {
     "event_id": _REQUEST_ID,
     "type": "request_cancelled",

@@ -84,10 +84,11 @@ class Jobs:
             newest_first=newest_first,
             after=cursor.read(_single(query, "after")),
         )
+        now, for_admin = self._clock.now(), _is_admin(caller)
         answer: dict[str, Any] = {
             "object": "list",
             "data": [
-                list_entry(job, for_admin=_is_admin(caller), key_name=await self._key_name(job.owner))
+                list_entry(job, now, for_admin=for_admin, key_name=await self._key_name(job.owner))
                 for job in page.jobs
             ],
             "has_more": page.next_after is not None,

@@ -125,6 +125,7 @@ class JobEntry(Struct):
     attempt: int
     losses: int
     request_id: str
+    timings: TimingsView
     links: Links
     outcome: Outcome | UnsetType = UNSET
     status_code: int | UnsetType = UNSET
@@ -134,6 +135,8 @@ class JobEntry(Struct):
     next_run_at: Timestamp | UnsetType = UNSET
     virtual_key: KeyReference | UnsetType = UNSET
     actor: str | UnsetType = UNSET
+    usage: UsageView | UnsetType = UNSET
+    metadata: dict[str, Any] | UnsetType = UNSET
     error_code: str | UnsetType = UNSET
 
 

@@ -73,8 +73,7 @@ def rich_view(
 ) -> dict[str, Any]:
     """Everything about one job."""
     state = job.state
-    is_over = state.status.is_terminal
-    view = _common(job, for_admin=for_admin, key_name=key_name)
+    view = _common(job, now, for_admin=for_admin, key_name=key_name)
     view |= compact({
         "result": msgspec.Raw(state.result) if with_result and state.result is not None else None,
         "error": msgspec.Raw(_error(state)) if state.error is not None else None,
@@ -87,32 +86,18 @@ def rich_view(
         },
         "queue": _queue(job, now),
         "attempts": [_attempt(attempt) for attempt in job.attempts],
-        "usage": _usage(job),
-        "timings": _timings(job, now),
-        "metadata": _metadata(job.body),
-        "links": compact({
-            "self": f"{JOBS_PATH}/{state.id}",
-            "poll": poll_path(state),
-            "cancel": None if is_over else f"{JOBS_PATH}/{state.id}/cancel",
-        }),
     })  # fmt: skip
     return view
 
 
-def list_entry(job: JobDetails, *, for_admin: bool, key_name: str | None) -> dict[str, Any]:
+def list_entry(job: JobDetails, now: datetime, *, for_admin: bool, key_name: str | None) -> dict[str, Any]:
     """The rich view without its long parts."""
-    entry = _common(job, for_admin=for_admin, key_name=key_name)
-    entry |= compact(
-        {
-            "error_code": job.error_code,
-            "links": {"self": f"{JOBS_PATH}/{job.state.id}", "poll": poll_path(job.state)},
-        }
-    )
-    return entry
+    return _common(job, now, for_admin=for_admin, key_name=key_name) | compact({"error_code": job.error_code})
 
 
-def _common(job: JobDetails, *, for_admin: bool, key_name: str | None) -> dict[str, Any]:
+def _common(job: JobDetails, now: datetime, *, for_admin: bool, key_name: str | None) -> dict[str, Any]:
     state = job.state
+    is_over = state.status.is_terminal
     key_id = key_of_owner(job.owner)
     return compact({
         "id": state.id,
@@ -134,6 +119,14 @@ def _common(job: JobDetails, *, for_admin: bool, key_name: str | None) -> dict[s
         "virtual_key": compact({"id": key_id, "name": key_name}) if key_id is not None else None,
         "actor": job.actor if for_admin else None,
         "request_id": state.request_id,
+        "usage": _usage(job),
+        "timings": _timings(job, now),
+        "metadata": msgspec.Raw(job.metadata) if job.metadata is not None else None,
+        "links": compact({
+            "self": f"{JOBS_PATH}/{state.id}",
+            "poll": poll_path(state),
+            "cancel": None if is_over else f"{JOBS_PATH}/{state.id}/cancel",
+        }),
     })  # fmt: skip
 
 
@@ -202,11 +195,3 @@ def _timings(job: JobDetails, now: datetime) -> dict[str, int]:
 
 def _ms(duration: timedelta) -> int:
     return max(0, duration // timedelta(milliseconds=1))
-
-
-class _WithMetadata(msgspec.Struct):
-    metadata: dict[str, Any] | None = None
-
-
-def _metadata(body: bytes | None) -> dict[str, Any] | None:
-    return None if body is None else msgspec.json.decode(body, type=_WithMetadata).metadata

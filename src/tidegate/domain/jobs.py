@@ -132,6 +132,8 @@ class NewJob(Struct, frozen=True):
     created_at: datetime
     body: bytes
     """The request as received, decompressed."""
+    metadata: bytes | None = None
+    """JSON of the request's ``metadata``: stored apart, so that lists show it without reading bodies."""
     idempotency: Idempotency | None = None
 
 
@@ -196,7 +198,15 @@ class JobDetails(Struct, frozen=True):
     attempt: int
     losses: int
     attempts: tuple[Attempt, ...] = ()
-    body: bytes | None = None
+    metadata: bytes | None = None
+    """JSON."""
+
+
+class Cancellation(Struct, frozen=True):
+    """What a cancel did: the job as it is now, and whether this very cancel ended it."""
+
+    job: JobDetails
+    ended_now: bool
 
 
 class JobFilter(Struct, frozen=True):
@@ -250,7 +260,7 @@ class Claimed(Struct, frozen=True):
     failed_attempts: int
     """Attempts that ended in failure before this one."""
     dead_keys: tuple[str, ...]
-    """Ids of provider keys that were refused in an earlier attempt."""
+    """``provider/id`` of the provider keys that were refused in an earlier attempt."""
     body: bytes
 
     @property

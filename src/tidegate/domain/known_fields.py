@@ -45,15 +45,12 @@ def keep_known(value: Any, shape: Shape, path: str, dropped: list[str]) -> Any:
 
 def _known_members(members: dict[str, Any], shape: Shape, path: str, dropped: list[str]) -> dict[str, Any]:
     prefix = f"{path}." if path else ""
-    if not members.keys() <= shape.keys():
-        for name in members:
-            if name not in shape and len(dropped) < MOST_DROPPED:
-                dropped.append(f"{prefix}{name}")
-        members = {name: value for name, value in members.items() if name in shape}
-    if None in members.values():
-        members = {name: value for name, value in members.items() if value is not None}
     for name, value in members.items():
-        below = shape[name]
-        if below is not None and isinstance(value, dict | list):
+        if name not in shape:
+            if len(dropped) < MOST_DROPPED:
+                dropped.append(f"{prefix}{name}")
+        elif isinstance(value, dict | list) and (below := shape[name]) is not None:
             members[name] = keep_known(value, below, f"{prefix}{name}", dropped)
-    return members
+    if members.keys() <= shape.keys() and None not in members.values():
+        return members
+    return {name: value for name, value in members.items() if name in shape and value is not None}

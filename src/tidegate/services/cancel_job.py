@@ -16,8 +16,9 @@ class CancelJob:
 
     async def cancel(self, caller: Caller, ref: JobRef) -> JobDetails:
         """The cancelled job. Raises ``NotFound``, or ``Conflict`` when it had ended otherwise."""
-        job = await self._store.cancel(reader_of(caller), ref)
-        if job is None:
+        done = await self._store.cancel(reader_of(caller), ref)
+        if done is None:
             raise job_not_found()
-        self._observer.job_cancelled(job)
-        return job
+        if done.ended_now:
+            self._observer.job_cancelled(done.job)
+        return done.job

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final, final
 
+import msgspec
 from msgspec import Struct
 
 from tidegate.domain.access import Caller, KeyCaller, VirtualKey, idempotency_scope, owner_of
@@ -136,6 +137,7 @@ class SubmitJob:
             request_id=submission.request_id,
             created_at=now,
             body=submission.body,
+            metadata=msgspec.json.encode(request.metadata) if request.metadata is not None else None,
             idempotency=self._idempotency(submission),
         )
 

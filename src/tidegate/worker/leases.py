@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Final, final
 
 from tidegate.domain.errors import StoreError
-from tidegate.ports import Clock, JobStore
+from tidegate.ports import Clock, JobStore, Observer
 from tidegate.worker.worker import Worker
 
 RENEW_EVERY: Final = timedelta(seconds=4)
@@ -14,16 +14,20 @@ RENEW_EVERY: Final = timedelta(seconds=4)
 class Leases:
     """A backstop: a cancel in this process stops the run at once, one elsewhere is found here."""
 
-    def __init__(self, store: JobStore, worker: Worker, clock: Clock) -> None:
+    def __init__(self, store: JobStore, worker: Worker, clock: Clock, observer: Observer) -> None:
         self._store = store
         self._worker = worker
         self._clock = clock
+        self._observer = observer
 
     async def run(self) -> None:
         while True:
             await self._clock.sleep(RENEW_EVERY)
-            await self.renew()
-            self._worker.free_stuck_runs()
+            try:
+                await self.renew()
+                self._worker.free_stuck_runs()
+            except Exception as exc:  # noqa: BLE001 – without this loop a lost lease would go on spending
+                self._observer.problem("leases.broken", error=repr(type(exc)), exc_info=exc)
 
     async def renew(self) -> None:
         held = self._worker.leases()

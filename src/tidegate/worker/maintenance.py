@@ -34,7 +34,13 @@ class Maintenance:
         rescued = await self._store.rescue()
         if rescued:
             self._observer.jobs_rescued(rescued)
-        await self._until_done(lambda: self._store.expire(limit=_BATCH))
+        await self._until_done(self._expire)
+
+    async def _expire(self) -> int:
+        expired = await self._store.expire(limit=_BATCH)
+        if expired:
+            self._observer.jobs_expired(expired)
+        return expired
 
     async def prune(self) -> None:
         await self._until_done(lambda: self._store.prune(limit=_BATCH))

@@ -54,7 +54,10 @@ def accept(tx: Transaction, job: NewJob) -> Accepted:
             turn.rank,
         ),
     )
-    tx.execute("INSERT INTO job_request (job, body) VALUES (?, ?)", (tx.last_rowid(), job.body))
+    seq = tx.last_rowid()
+    tx.execute("INSERT INTO job_request (job, body) VALUES (?, ?)", (seq, job.body))
+    if job.metadata is not None:
+        tx.execute("INSERT INTO job_metadata (job, json) VALUES (?, ?)", (seq, job.metadata))
     if job.idempotency is not None:
         tx.execute(
             "INSERT INTO idempotency (scope_digest, fingerprint, job_id, keep_until) VALUES (?, ?, ?, ?)",

@@ -7,7 +7,7 @@ from tidegate.domain.errors import Conflict, ErrorCode
 from tidegate.domain.jobs import (
     CANCELLED,
     AttemptEnd,
-    JobDetails,
+    Cancellation,
     JobError,
     JobId,
     JobRef,
@@ -28,17 +28,18 @@ _OVERDUE: Final = sql(
 )
 
 
-def cancel(tx: Transaction, reader: Reader, ref: JobRef) -> tuple[JobDetails | None, bool]:
-    """The job as it is now, and whether this call ended it. Raises ``Conflict`` if it had ended otherwise."""
+def cancel(tx: Transaction, reader: Reader, ref: JobRef) -> Cancellation | None:
+    """``None`` where the reader sees no such job. Raises ``Conflict`` if it had ended otherwise."""
     found = details(tx.rows, reader, ref, tx.now)
     if found is None:
-        return None, False
+        return None
     if found.state.status.is_terminal:
         if found.outcome is Outcome.CANCELLED:
-            return found, False
+            return Cancellation(found, ended_now=False)
         raise Conflict(ErrorCode.JOB_NOT_CANCELLABLE, "job has already ended")
     _end(tx, tx.row(_BY_ID, (id_to_bytes(ref.id),)), CANCELLED, "cancelled")
-    return details(tx.rows, reader, ref, tx.now), True
+    ended = details(tx.rows, reader, ref, tx.now)
+    return Cancellation(ended or found, ended_now=True)
 
 
 def cancel_all(tx: Transaction, key_id: KeyId) -> list[JobId]:
@@ -97,6 +98,7 @@ def prune(tx: Transaction, limit: int) -> int:
         tx.execute("DELETE FROM attempts WHERE job = ?", (seq,))
         tx.execute("DELETE FROM job_request WHERE job = ?", (seq,))
         tx.execute("DELETE FROM job_result WHERE job = ?", (seq,))
+        tx.execute("DELETE FROM job_metadata WHERE job = ?", (seq,))
         tx.execute("DELETE FROM jobs WHERE seq = ?", (seq,))
     # A record outlives its first day while its job is there: a replay must find the job.
     tx.execute(

@@ -8,6 +8,7 @@ from tidegate.domain.access import Reader
 from tidegate.domain.inference import Call
 from tidegate.domain.jobs import (
     Accepted,
+    Cancellation,
     Claimed,
     Completed,
     Ending,
@@ -111,11 +112,11 @@ class SqliteJobs:
             self._wake_ups.ended(lease.job_id)
         return was_ours
 
-    async def cancel(self, reader: Reader, ref: JobRef) -> JobDetails | None:
-        details, ended_now = await self._writer.run(lambda tx: ending.cancel(tx, reader, ref))
-        if ended_now:
+    async def cancel(self, reader: Reader, ref: JobRef) -> Cancellation | None:
+        done = await self._writer.run(lambda tx: ending.cancel(tx, reader, ref))
+        if done is not None and done.ended_now:
             self._wake_ups.ended(ref.id)
-        return details
+        return done
 
     async def rescue(self) -> int:
         rescued, convicted = await self._writer.run(leasing.rescue, is_heavy=True)

@@ -32,7 +32,7 @@ _INSPECT: Final = sql(
     STATE_COLUMNS,
     ",",
     DETAIL_COLUMNS,
-    ", (SELECT body FROM job_result WHERE job = j.seq), (SELECT body FROM job_request WHERE job = j.seq)",
+    ", (SELECT body FROM job_result WHERE job = j.seq)",
     _VISIBLE,
 )
 _LIST: Final = sql(
@@ -59,10 +59,14 @@ def details(query: Query, reader: Reader, ref: JobRef, now: int) -> JobDetails |
     rows = query(_INSPECT, _bindings(reader, ref, now))
     if not rows:
         return None
-    *columns, result, body = rows[0]
-    rest = columns[STATE_WIDTH:]
-    found = state_from_row(columns, result=result)
-    return details_from_row(rest, found, attempts=_attempts(query, rest, found), body=body)
+    *columns, result = rows[0]
+    return _details(query, columns, result)
+
+
+def _details(query: Query, row: Any, result: bytes | None = None) -> JobDetails:
+    state = state_from_row(row, result=result)
+    rest = row[STATE_WIDTH:]
+    return details_from_row(rest, state, _attempts(query, rest, state))
 
 
 def _attempts(query: Query, row: Any, found: JobState) -> tuple[Attempt, ...]:
@@ -106,7 +110,7 @@ def page(
         bindings.append(id_to_bytes(after))
     parts.append("ORDER BY j.id DESC LIMIT ?" if newest_first else "ORDER BY j.id LIMIT ?")
     rows = query(sql(*parts), (*bindings, limit + 1))
-    jobs = tuple(details_from_row(row[STATE_WIDTH:], state_from_row(row)) for row in rows[:limit])
+    jobs = tuple(_details(query, row) for row in rows[:limit])
     return JobPage(jobs, next_after=jobs[-1].state.id if len(rows) > limit else None)
 
 

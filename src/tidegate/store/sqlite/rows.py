@@ -41,7 +41,8 @@ STATE_COLUMNS: Final = (
 STATE_WIDTH: Final = 11
 DETAIL_COLUMNS: Final = (
     "j.seq, j.outcome, j.error_code, j.owner, j.actor, j.candidates, j.result_ttl, j.timeout, j.max_attempts,"
-    " j.priority, j.deadline_at, j.started_at, j.attempt, j.losses, j.attempt_started_at"
+    " j.priority, j.deadline_at, j.started_at, j.attempt, j.losses, j.attempt_started_at,"
+    " (SELECT json FROM job_metadata WHERE job = j.seq)"
 )
 CLAIMED_COLUMNS: Final = (
     "id, lease, request_type, owner, model, candidates, lane, result_ttl, timeout, max_attempts, priority,"
@@ -94,12 +95,10 @@ def state_from_row(row: Any, result: bytes | None = None) -> JobState:
     )
 
 
-def details_from_row(
-    row: Any, state: JobState, *, attempts: tuple[Attempt, ...] = (), body: bytes | None = None
-) -> JobDetails:
+def details_from_row(row: Any, state: JobState, attempts: tuple[Attempt, ...]) -> JobDetails:
     """``row`` is ``DETAIL_COLUMNS``."""
     (_, outcome, error_code, owner, actor, candidates, ttl, timeout, most, priority, deadline, *rest) = row
-    started, attempt, losses, _ = rest
+    started, attempt, losses, _, metadata = rest
     return JobDetails(
         state=state,
         outcome=Outcome(outcome) if outcome is not None else None,
@@ -113,7 +112,7 @@ def details_from_row(
         attempt=attempt,
         losses=losses,
         attempts=attempts,
-        body=body,
+        metadata=metadata,
     )
 
 

@@ -70,6 +70,12 @@ CREATE TABLE job_result (
     body BLOB NOT NULL
 );
 
+-- What a request says of itself: lists show it, and read no body for it.
+CREATE TABLE job_metadata (
+    job  INTEGER PRIMARY KEY,
+    json BLOB NOT NULL
+);
+
 -- Attempts that are over; the one under way stands in the job's row.
 CREATE TABLE attempts (
     job        INTEGER NOT NULL,
