@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from support.gateway import configuration, provider, running
-from tidegate.bootstrap import ConfigurationRefused
+from tidegate.configured import ConfigurationRefused
 
 pytestmark = pytest.mark.anyio
 

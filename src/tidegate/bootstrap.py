@@ -1,16 +1,16 @@
 """Builds the object graph by hand: the only file that knows everything."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
 from msgspec import Struct
 
 from tidegate import __version__
 from tidegate.api import local_issuer
 from tidegate.api.app import Handlers, route_table
 from tidegate.api.auth import read_credentials
+from tidegate.api.failed_logins import FailedLogins
 from tidegate.api.guard import FrontGuard
 from tidegate.api.health import HealthChecks, Metrics
 from tidegate.api.inbound import Inbound
@@ -22,32 +22,37 @@ from tidegate.api.routing import Router, RouterTools
 from tidegate.api.submit import SubmitChat
 from tidegate.api.tokens import ClaimNames, Issuer, StaticKey, TokenVerification
 from tidegate.clock import SystemClock, SystemRng
-from tidegate.domain.access import Caller, KeyId, ProviderGrant
+from tidegate.configured import (
+    catalog_of,
+    check_ways_out,
+    configured_key,
+    dialects_of,
+    egress_of,
+    option_limits_of,
+)
+from tidegate.domain.access import Caller
 from tidegate.domain.ids import uuid7
-from tidegate.domain.inference import ProviderKey, RequestType
+from tidegate.domain.inference import RequestType
 from tidegate.domain.jobs import Lane
 from tidegate.domain.lane_state import LaneState
-from tidegate.domain.models import Catalog, ProviderSetup
-from tidegate.domain.retry import RetryPolicy
+from tidegate.domain.models import Catalog
 from tidegate.domain.secret import Secret
 from tidegate.metrics import GatewayMetrics
-from tidegate.ports import Provider
-from tidegate.providers import VENDORS, provider_for
 from tidegate.services.authenticate import Authenticate
 from tidegate.services.cancel_job import CancelJob
 from tidegate.services.key_directory import KeyDirectory
 from tidegate.services.list_jobs import ListJobs
-from tidegate.services.manage_keys import ConfiguredKey, KeyChanges, ManageKeys
+from tidegate.services.manage_keys import ManageKeys
 from tidegate.services.poll_hints import PollHints
 from tidegate.services.provider_slots import ProviderSlots
 from tidegate.services.read_job import ReadJob
 from tidegate.services.run_job import RunTools
-from tidegate.services.submit_job import OptionLimits, SubmitJob
-from tidegate.settings import IssuerSettings, ProviderSettings, Settings, VirtualKeySettings
+from tidegate.services.submit_job import SubmitJob
+from tidegate.settings import IssuerSettings, Settings
 from tidegate.store.sqlite import SqliteOptions, SqliteStore
 from tidegate.store.wake_ups import LocalWakeUps
 from tidegate.telemetry import Telemetry
-from tidegate.transport import Egress, UpstreamTransport, authorities, check_destination
+from tidegate.transport import UpstreamTransport
 from tidegate.worker.leases import Leases
 from tidegate.worker.maintenance import Maintenance
 from tidegate.worker.worker import Worker
@@ -75,10 +80,6 @@ class Gateway(Struct, frozen=True):
     clock: SystemClock
 
 
-class ConfigurationRefused(Exception):
-    """A setting that is well formed and cannot work here; the message names it."""
-
-
 class DrainSwitch:
     """Whether the process is on its way out."""
 
@@ -99,38 +100,27 @@ async def build(settings: Settings, *, on_fatal: Callable[[str], None], vfs: str
     ``ConfigurationRefused`` when a provider cannot be reached as configured.
     ``vfs`` names a registered SQLite VFS other than the system's.
     """
-    _check_ways_out(settings)
+    check_ways_out(settings)
     clock, rng = SystemClock(), SystemRng()
-    catalog = build_catalog(settings)
+    catalog = catalog_of(settings)
     metrics = GatewayMetrics(catalog)
     telemetry = Telemetry(metrics)
     wake_ups = LocalWakeUps()
     drain = DrainSwitch()
+    hints = PollHints(clock)
     store = SqliteStore.open(
-        SqliteOptions(
-            path=settings.store.path,
-            wipe=settings.store.wipe,
-            min_free_bytes=settings.store.min_free_bytes,
-            loss_budget=settings.async_.worker_loss_budget,
-            commit_wait=settings.store.commit_wait,
-            vfs=vfs,
-        ),
-        clock=clock,
-        rng=rng,
-        wake_ups=wake_ups,
-        on_fatal=on_fatal,
+        _store_options(settings, vfs), clock=clock, rng=rng, wake_ups=wake_ups, on_fatal=on_fatal
     )
-    transport = UpstreamTransport(clock, _egress(settings))
     directory = KeyDirectory(store.keys, clock)
     keys = ManageKeys(store.keys, directory, clock, rng, telemetry)
-    await keys.apply_configuration([_configured(key) for key in settings.governance.virtual_keys])
+    await keys.apply_configuration([configured_key(key) for key in settings.governance.virtual_keys])
 
-    hints = PollHints(clock)
+    transport = UpstreamTransport(clock, egress_of(settings))
     limits = await _lane_limits(catalog, store)
     lanes: dict[str, LaneState] = {lane: LaneState() for lane in limits}
     tools = RunTools(
         catalog=catalog,
-        dialects=_dialects(settings),
+        dialects=dialects_of(settings),
         transport=transport,
         keys=directory,
         slots=ProviderSlots({name: setup.concurrency for name, setup in catalog.providers.items()}),
@@ -141,20 +131,10 @@ async def build(settings: Settings, *, on_fatal: Callable[[str], None], vfs: str
     worker = Worker(store.jobs, tools, limits, wake_ups, clock, telemetry, hints)
 
     local_key = _local_key(settings)
-    verifier = TokenVerification(
-        _issuers(settings, local_key, transport, clock),
-        ClaimNames(
-            virtual_key=settings.auth.jwt.claims.virtual_key,
-            role=settings.auth.jwt.claims.role,
-            admin_value=settings.auth.jwt.claims.admin_value,
-        ),
-        clock,
-        max_lifetime=int(settings.auth.jwt.max_lifetime.total_seconds()),
-        note=lambda reason: telemetry.problem("token.rejected", reason=reason),
-    )
+    verifier = _verifier(settings, local_key, transport, clock, telemetry)
     authenticate = Authenticate(directory, verifier, clock, is_required=settings.auth.required)
     read = ReadJob(store.jobs, wake_ups)
-    submit = SubmitJob(store.jobs, catalog, clock, rng, telemetry, _option_limits(settings))
+    submit = SubmitJob(store.jobs, catalog, clock, rng, telemetry, option_limits_of(settings))
 
     async def render_metrics() -> bytes:
         now = clock.monotonic()
@@ -165,7 +145,6 @@ async def build(settings: Settings, *, on_fatal: Callable[[str], None], vfs: str
             worker.running,
         )
 
-    metrics_page = Metrics(render_metrics, is_public=settings.metrics.public, token=settings.metrics.token)
     handlers = Handlers(
         submit_chat=SubmitChat(
             submit,
@@ -178,31 +157,7 @@ async def build(settings: Settings, *, on_fatal: Callable[[str], None], vfs: str
         jobs=Jobs(read, CancelJob(store.jobs, telemetry), ListJobs(store.jobs), directory, hints, clock),
         keys=VirtualKeys(keys),
         health=HealthChecks(store.jobs, clock, is_draining=drain),
-        metrics=metrics_page,
-    )
-
-    async def authenticate_inbound(inbound: Inbound) -> Caller:
-        return await authenticate.caller(read_credentials(inbound))
-
-    def report_defect(inbound: Inbound, error: Exception) -> None:
-        telemetry.problem("request.broken", path=inbound.path, request_id=inbound.request_id, exc_info=error)
-
-    guard = FrontGuard(
-        host=settings.server.host,
-        allowed_hosts=settings.server.allowed_hosts,
-        origins=settings.client.allowed_origins,
-    )
-    app = Router(
-        route_table(handlers, __version__),
-        RouterTools(
-            authenticate=authenticate_inbound,
-            may_read_metrics=metrics_page.may_read,
-            is_draining=drain,
-            guard=guard,
-            make_id=lambda: uuid7(clock.now(), rng.secret_bytes(10)),
-            report_defect=report_defect,
-            answered=telemetry.answered,
-        ),
+        metrics=Metrics(render_metrics, is_public=settings.metrics.public, token=settings.metrics.token),
     )
     return Gateway(
         settings=settings,
@@ -214,86 +169,78 @@ async def build(settings: Settings, *, on_fatal: Callable[[str], None], vfs: str
         maintenance=Maintenance(store.jobs, clock, telemetry),
         keys=keys,
         telemetry=telemetry,
-        app=app,
+        app=_router(settings, handlers, authenticate, drain, clock, rng, telemetry),
         drain=drain,
         local_key=local_key,
         clock=clock,
     )
 
 
-def build_catalog(settings: Settings) -> Catalog:
-    """What the configured providers can do."""
-    return Catalog(
-        providers={name: _setup(settings, name, entry) for name, entry in settings.providers.items()},
-        known=frozenset(VENDORS),
+def _store_options(settings: Settings, vfs: str | None) -> SqliteOptions:
+    return SqliteOptions(
+        path=settings.store.path,
+        wipe=settings.store.wipe,
+        min_free_bytes=settings.store.min_free_bytes,
+        loss_budget=settings.async_.worker_loss_budget,
+        commit_wait=settings.store.commit_wait,
+        vfs=vfs,
     )
 
 
-def _setup(settings: Settings, name: str, entry: ProviderSettings) -> ProviderSetup:
-    vendor = VENDORS[entry.vendor]
-    network = entry.network_config
-    return ProviderSetup(
-        name=name,
-        dialect=vendor.name,
-        base_url=network.base_url or vendor.origin,
-        keys=tuple(
-            ProviderKey(
-                id=key.id or key.name,
-                name=key.name,
-                value=key.value,
-                models=key.models,
-                weight=key.weight,
-                is_enabled=key.enabled,
-            )
-            for key in entry.keys
+def _verifier(
+    settings: Settings,
+    local_key: Secret | None,
+    transport: UpstreamTransport,
+    clock: SystemClock,
+    telemetry: Telemetry,
+) -> TokenVerification:
+    rules = settings.auth.jwt
+    return TokenVerification(
+        _issuers(settings, local_key, transport, clock),
+        ClaimNames(
+            virtual_key=rules.claims.virtual_key,
+            role=rules.claims.role,
+            admin_value=rules.claims.admin_value,
         ),
-        operations=frozenset({RequestType.CHAT_COMPLETION}),
-        retry=RetryPolicy(
-            max_retries=network.max_retries,
-            backoff_initial=network.retry_backoff_initial,
-            backoff_max=network.retry_backoff_max,
-            retry_after_inline_max=settings.async_.retry_after_inline_max,
-        ),
-        call_timeout=network.default_request_timeout,
-        concurrency=entry.concurrency_and_buffer_size.concurrency,
-        needs_key=entry.needs_key,
+        clock,
+        max_lifetime=int(rules.max_lifetime.total_seconds()),
+        note=lambda reason: telemetry.problem("token.rejected", reason=reason),
     )
 
 
-def _dialects(settings: Settings) -> Mapping[str, Provider]:
-    return {
-        name: provider_for(msgspec.structs.replace(VENDORS[entry.vendor], name=name))
-        for name, entry in settings.providers.items()
-    }
+def _router(
+    settings: Settings,
+    handlers: Handlers,
+    authenticate: Authenticate,
+    drain: DrainSwitch,
+    clock: SystemClock,
+    rng: SystemRng,
+    telemetry: Telemetry,
+) -> Router:
+    async def authenticate_inbound(inbound: Inbound) -> Caller:
+        return await authenticate.caller(read_credentials(inbound))
 
+    def report_defect(inbound: Inbound, error: Exception) -> None:
+        telemetry.problem("request.broken", path=inbound.path, request_id=inbound.request_id, exc_info=error)
 
-def _check_ways_out(settings: Settings) -> None:
-    for name, entry in settings.providers.items():
-        network = entry.network_config
-        url = network.base_url or VENDORS[entry.vendor].origin
-        try:
-            check_destination(url, allow_link_local=network.allow_link_local)
-            authorities(network.ca_cert)
-        except (ValueError, OSError) as exc:
-            raise ConfigurationRefused(f"providers.{name}.network_config: {exc}") from exc
-    for issuer in settings.auth.jwt.issuers:
-        if issuer.jwks_url is not None:
-            try:
-                check_destination(issuer.jwks_url, allow_link_local=False)
-            except ValueError as exc:
-                raise ConfigurationRefused(f"auth.jwt.issuers: jwks_url of {issuer.iss}: {exc}") from exc
-
-
-def _egress(settings: Settings) -> Mapping[str, Egress]:
-    return {
-        name: Egress(
-            proxy_url=entry.network_config.proxy_url,
-            ca_cert=entry.network_config.ca_cert,
-            allow_link_local=entry.network_config.allow_link_local,
-            pool_size=entry.concurrency_and_buffer_size.concurrency,
-        )
-        for name, entry in settings.providers.items()
-    }
+    guard = FrontGuard(
+        host=settings.server.host,
+        allowed_hosts=settings.server.allowed_hosts,
+        origins=settings.client.allowed_origins,
+    )
+    return Router(
+        route_table(handlers, __version__),
+        RouterTools(
+            authenticate=authenticate_inbound,
+            may_read_metrics=handlers.metrics.may_read,
+            is_draining=drain,
+            guard=guard,
+            make_id=lambda: uuid7(clock.now(), rng.secret_bytes(10)),
+            report_defect=report_defect,
+            answered=telemetry.answered,
+            refused_credential=FailedLogins(clock, telemetry.slowed_down).refused,
+        ),
+    )
 
 
 async def _lane_limits(catalog: Catalog, store: SqliteStore) -> dict[Lane, int]:
@@ -301,14 +248,6 @@ async def _lane_limits(catalog: Catalog, store: SqliteStore) -> dict[Lane, int]:
     for lane in await store.jobs.pending_lanes():
         limits.setdefault(lane, _UNCONFIGURED_LANE)
     return limits
-
-
-def _option_limits(settings: Settings) -> OptionLimits:
-    return OptionLimits(
-        result_ttl=int(settings.client.async_job_result_ttl.total_seconds()),
-        result_ttl_max=int(settings.client.async_job_result_ttl_max.total_seconds()),
-        timeout_max=int(settings.async_.timeout_max.total_seconds()),
-    )
 
 
 def _local_key(settings: Settings) -> Secret | None:
@@ -348,33 +287,4 @@ def _issuer(entry: IssuerSettings, transport: UpstreamTransport, clock: SystemCl
         kinds=tuple(entry.kinds),
         keys=keys,
         typ=entry.typ,
-    )
-
-
-def _configured(entry: VirtualKeySettings) -> ConfiguredKey:
-    grants = None
-    if entry.provider_configs is not None:
-        grants = tuple(
-            ProviderGrant(
-                provider=grant.provider,
-                allowed_models=grant.allowed_models,
-                weight=grant.weight,
-                key_ids=grant.key_ids,
-            )
-            for grant in entry.provider_configs
-        )
-    longest = entry.async_.result_ttl_max
-    return ConfiguredKey(
-        id=KeyId(entry.id) if entry.id is not None else None,
-        value=entry.value,
-        changes=KeyChanges(
-            name=entry.name,
-            description=entry.description,
-            is_active=entry.is_active,
-            expires_at=entry.expires_at,
-            grants=grants,
-            weight=entry.async_.weight,
-            priority_ceiling=entry.async_.priority_ceiling,
-            result_ttl_max=int(longest.total_seconds()) if longest is not None else None,
-        ),
     )

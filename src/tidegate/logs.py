@@ -1,6 +1,7 @@
 """Where log lines go and what they look like: readable on a terminal, JSON elsewhere, secrets masked."""
 
 import asyncio
+import io
 import logging
 import re
 import sys
@@ -45,8 +46,7 @@ def _for_people(*, has_colors: bool) -> list[Any]:
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts"),
         _escape_control_characters,
         structlog.dev.ConsoleRenderer(
-            # Never with local variables: they hold requests and keys.
-            colors=has_colors, timestamp_key="ts", exception_formatter=structlog.dev.plain_traceback
+            colors=has_colors, timestamp_key="ts", exception_formatter=_write_traceback
         ),
         _mask_line,
     ]  # fmt: skip
@@ -74,7 +74,19 @@ class _JsonLine:
         line["level"] = method
         line["event"] = event.pop("event")
         line |= event
-        return mask(msgspec.json.encode(line, enc_hook=str).decode())
+        return _harmless(mask(msgspec.json.encode(line, enc_hook=str).decode()))
+
+
+def _harmless(text: str) -> str:
+    """JSON leaves C1 and bidirectional controls as they are; a terminal that shows the log obeys them."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else _escaped(one) for one in text)
+
+
+def _escaped(character: str) -> str:
+    units = character.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[start : start + 4]}" for start in range(0, len(units), 4))
 
 
 def _mask_line(_logger: Any, _method: str, line: str) -> str:
@@ -89,6 +101,14 @@ def _escape_control_characters(
         if isinstance(value, str) and not value.isprintable():
             event[name] = value.encode("unicode_escape").decode("ascii")
     return event
+
+
+def _write_traceback(stream: TextIO, exc_info: Any) -> None:
+    """Never with local variables: they hold requests and keys. Indented, so that no line of it looks like an event."""
+    plain = io.StringIO()
+    structlog.dev.plain_traceback(plain, exc_info)
+    lines = plain.getvalue().splitlines()
+    stream.write("\n".join(f"  {_harmless(line)}" for line in lines))
 
 
 @final

@@ -51,6 +51,7 @@ class GatewayMetrics:
         self._stuck = Tally("stuck_runs", "Runs that went on after they were cancelled")
         self._clock_steps = Tally("clock_step", "Jumps of the wall clock")
         self._rejected = Tally("rejected", "Requests refused", ("code",))
+        self._slowed = Tally("auth_failures_slowed", "Refused credentials that were answered late")
         self._requests = Tally("http_requests", "HTTP requests answered", ("method", "route", "status"))
         self._queue_wait = Durations("queue_wait_seconds", "From submit to the first claim", ("priority",))
         self._duration = Durations("job_duration_seconds", "From submit to the end", ("type", "priority"))
@@ -66,7 +67,7 @@ class GatewayMetrics:
         self._registry.register(
             Tallies((
                 self._submitted, self._finished, self._attempts, self._calls, self._fallbacks, self._tokens,
-                self._losses, self._zombies, self._expired, self._stuck, self._clock_steps, self._rejected, self._requests, self._queue_wait,
+                self._losses, self._zombies, self._expired, self._stuck, self._clock_steps, self._rejected, self._slowed, self._requests, self._queue_wait,
                 self._duration, self._latency, self._pending, self._processing, self._oldest,
                 self._lane_open, self._running, build_info,
             ))
@@ -116,6 +117,9 @@ class GatewayMetrics:
                 self._stuck.add()
             case "clock.step":
                 self._clock_steps.add()
+
+    def slowed_down(self) -> None:
+        self._slowed.add()
 
     def answered(self, method: str, route: str, status: str, code: str | None) -> None:
         self._requests.add((method, route, status))

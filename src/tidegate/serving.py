@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -11,7 +12,8 @@ from typing import Final, final
 
 import uvicorn
 
-from tidegate.api.protocol import GatewayProtocol
+from tidegate.api.connection_watch import DEFAULT_LIMITS, ConnectionLimits
+from tidegate.api.protocol import protocol_within
 from tidegate.api.tokens import warm_up
 from tidegate.bootstrap import Gateway, build
 from tidegate.settings import Settings
@@ -22,6 +24,7 @@ EXIT_AT_ONCE: Final = 130
 _TIME_TO_ANSWER: Final = 0.3
 _BACKLOG: Final = 2048
 _CONNECTIONS_MAY_FINISH: Final = 1
+_OBJECTS_BETWEEN_COLLECTIONS: Final = 50_000
 
 
 class CannotListen(Exception):
@@ -61,14 +64,16 @@ def _cannot_listen(host: str, port: int, error: OSError) -> CannotListen:
 class Process:
     """One run of the gateway, from an open store to a closed one."""
 
-    def __init__(self, gateway: Gateway, listener: socket.socket) -> None:
+    def __init__(
+        self, gateway: Gateway, listener: socket.socket, limits: ConnectionLimits = DEFAULT_LIMITS
+    ) -> None:
         self._gateway = gateway
         self._listener = listener
         self._stop = asyncio.Event()
         self._server = _HttpServer(
             uvicorn.Config(
                 gateway.app,
-                http=GatewayProtocol,
+                http=protocol_within(limits),
                 loop="uvloop",
                 lifespan="off",
                 ws="none",
@@ -77,7 +82,6 @@ class Process:
                 server_header=False,
                 proxy_headers=False,
                 backlog=_BACKLOG,
-                timeout_keep_alive=30,
                 timeout_graceful_shutdown=_CONNECTIONS_MAY_FINISH,
             )
         )
@@ -110,6 +114,7 @@ class Process:
             await self._until_listening(serving)
             await on_ready()
             await warm_up()
+            _leave_alone_what_stays()
             await self._stop.wait()
             await self._drain()
         finally:
@@ -141,6 +146,16 @@ class Process:
         gateway.drain.turn_on()
         gateway.wake_ups.release_everybody()
         await gateway.worker.drain(gateway.settings.server.drain_timeout)
+
+
+def _leave_alone_what_stays() -> None:
+    """Requests leave hardly a cycle behind, and what was built at the start lives as long as the process.
+
+    With the defaults the garbage collector takes a tenth of the time under load.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS, 20, 20)
 
 
 def die_of_store(gateway_log: Callable[[str], None]) -> Callable[[str], None]:

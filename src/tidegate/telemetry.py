@@ -74,6 +74,12 @@ class Telemetry:
         self._metrics.problem(event)
         self._log.warning(event, **facts)
 
+    def slowed_down(self, address: str, times: int) -> None:
+        """Somebody keeps sending credentials that do not hold: each is counted, one a minute gets a line."""
+        self._metrics.slowed_down()
+        if times == 1:
+            self._log.warning("auth.guessing", address=address)
+
     def started(self, **facts: object) -> None:
         self._log.info("gateway.started", **facts)
 

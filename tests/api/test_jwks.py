@@ -213,7 +213,16 @@ async def test_53_a_url_that_nobody_serves_gives_no_key() -> None:
         [{"kty": "RSA", "n": "", "e": ""}],
         [{"kty": "RSA", "n": "!", "e": "!"}],
     ],
-    ids=str,
+    ids=[
+        "for encryption",
+        "another RSA algorithm",
+        "an EC algorithm",
+        "an EC key",
+        "a secret",
+        "a number",
+        "nothing",
+        "no base64",
+    ],
 )
 async def test_53_only_keys_made_for_the_algorithm_are_used(unfit: Sequence[dict[str, Any]]) -> None:
     async with remote(KeySet(*unfit)) as (keys, _):

@@ -1,17 +1,15 @@
 """Refusals for which something has to go wrong (contract §8.2), and what they must not tell."""
 
-import asyncio
 import logging
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from api.raw import exchange, request
+from api.raw import exchange
 from api.refusals import assert_refused
 from api.world import bearer, config_of
 from support.gateway import CHAT, KEY, RunningGateway, chat, running
-from tidegate.api import inbound
 from tidegate.domain.errors import CommitUnknown, GatewayError, StorageFull, StorageUnavailable, StoreBusy
 from tidegate.mock_vendor import MockVendor
 
@@ -100,38 +98,6 @@ async def test_82_a_draining_process_takes_no_submits_and_answers_the_rest(
         assert_refused(response, "shutting_down", "the server is shutting down")
     assert (await gateway.poll(job_id)).status_code in {200, 202}
     assert (await gateway.client.get("/v1/async/jobs", headers=bearer())).status_code == 200
-
-
-@pytest.mark.parametrize("body", [b"", b'{"model":'], ids=["nothing", "a part"])
-async def test_82_a_body_that_does_not_come_is_408_and_the_connection_closed(
-    gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch, body: bytes
-) -> None:
-    monkeypatch.setattr(inbound, "_CHUNK_TIMEOUT", 0.05)
-    head = f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {KEY}\r\nContent-Length: 99\r\n\r\n"
-
-    # Read to its end: the server closes without being asked to.
-    response = await exchange(gateway.url, head.encode() + body)
-
-    assert_refused(response, "request_timeout", "request body was not received in time")
-    assert response.headers["connection"] == "close"
-
-
-async def test_82_a_body_that_drips_is_408(gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Slower than 1 KiB/s after the time of grace."""
-    monkeypatch.setattr(inbound, "_GRACE", 0.05)
-    host, _, port = gateway.url.removeprefix("http://").partition(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
-    head = [f"Authorization: Bearer {KEY}", "Content-Length: 1000"]
-    writer.write(request(CHAT, *head, method="POST"))
-    answer = asyncio.create_task(reader.read())
-    async with asyncio.timeout(10):
-        while not answer.done():
-            writer.write(b" ")
-            await asyncio.sleep(0.02)
-
-    writer.close()
-    assert b"408 Request Timeout" in await answer
-    assert b"request_timeout" in await answer
 
 
 async def test_81_a_declared_body_over_the_limit_closes_the_connection(gateway: RunningGateway) -> None:

@@ -101,11 +101,9 @@ def body_of(vendor: str, fields: dict[str, Any], extra: dict[str, Any] | None = 
 
 def dropped_of(vendor: str, fields: dict[str, Any], extra: dict[str, Any] | None = None) -> set[str]:
     """The paths that the result will list, which is where a caller learns of them."""
-    answer = {"choices": [{"message": {"role": "assistant", "content": "hi"}}]}
-    completion = provider_for(VENDORS[vendor]).parse(request_of(HELLO | fields, extra), reply_of(answer))
-    assert isinstance(completion, Completion)
-    assert len(set(completion.dropped)) == len(completion.dropped)
-    return set(completion.dropped)
+    dropped = call_of(vendor, HELLO | fields, extra).dropped
+    assert len(set(dropped)) == len(dropped)
+    return set(dropped)
 
 
 def content(*parts: dict[str, Any]) -> dict[str, Any]:

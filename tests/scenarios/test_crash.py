@@ -6,84 +6,25 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
-import apsw
 import pytest
 
-from support.gateway import CHAT, KEY, configuration, provider
+from support.gateway import CHAT, configuration, provider
+from support.load import BODY, HEADERS, Load, read, until_all_ended
 from support.processes import GatewayProcess, gateway_process
 from support.wire import Answer, Connection
 from tidegate.mock_vendor import MockVendor
 
 pytestmark = pytest.mark.anyio
 
-HEADERS = {"authorization": f"Bearer {KEY}", "content-type": "application/json"}
-BODY = b'{"model":"openai/echo","messages":[{"role":"user","content":"are you there?"}]}'
 ROUNDS = 20
 SUBMITTERS = 50
-
-
-class Load:
-    """Submitters that write down every id they were given."""
-
-    def __init__(self, port: int) -> None:
-        self._port = port
-        self.acknowledged: list[str] = []
-        self.statuses: Counter[int] = Counter()
-        self.is_over = False
-
-    async def run(self) -> None:
-        await asyncio.gather(*[self._submit_for_ever() for _ in range(SUBMITTERS)])
-
-    async def _submit_for_ever(self) -> None:
-        async with Connection("127.0.0.1", self._port) as connection:
-            while not self.is_over:
-                try:
-                    answer = await connection.request("POST", CHAT, HEADERS, BODY)
-                except (OSError, asyncio.IncompleteReadError):
-                    await asyncio.sleep(0.02)
-                    continue
-                self.statuses[answer.status] += 1
-                if answer.status == 202:
-                    self.acknowledged.append(answer.json()["id"])
-                else:
-                    await asyncio.sleep(0.02)
 
 
 @pytest.fixture
 async def vendor() -> AsyncIterator[MockVendor]:
     async with MockVendor.serve(script={"rules": [{"model": "echo", "latency": 0.02}]}) as running:
         yield running
-
-
-async def until_all_ended(port: int, ids: list[str]) -> None:
-    """Waits until no job is left unfinished, then looks at each."""
-    give_up = time.monotonic() + 60
-    async with Connection("127.0.0.1", port) as connection:
-        unfinished = ["unknown"]
-        while unfinished:
-            assert time.monotonic() < give_up, f"{len(unfinished)} jobs did not end"
-            answer = await connection.request(
-                "GET", "/v1/async/jobs?status=pending&status=processing&limit=1", HEADERS
-            )
-            unfinished = answer.json()["data"]
-            await asyncio.sleep(0.05)
-        for job_id in ids:
-            answer = await connection.request("GET", f"{CHAT}/{job_id}", HEADERS)
-            assert answer.status == 200, (job_id, answer.body)
-            envelope = answer.json()
-            assert envelope["status"] == "completed", envelope
-            assert envelope["result"]["choices"][0]["message"]["content"] == "are you there?"
-
-
-def read(path: Path, sql: str) -> list[Any]:
-    """What the stopped gateway left in its database."""
-    database = apsw.Connection(str(path))
-    try:
-        return database.execute(sql).fetchall()
-    finally:
-        database.close()
 
 
 def store_of(gateway: GatewayProcess) -> Path:
@@ -98,7 +39,7 @@ async def test_twenty_kills_under_load_lose_nothing(tmp_path: Path, vendor: Mock
         **{"async": {"worker_loss_budget": 100}},  # these kills are ours, not the jobs'
     )
     with gateway_process(tmp_path, config) as gateway:
-        load = Load(gateway.port)
+        load = Load(gateway.port, SUBMITTERS)
         await gateway.start()
         loading = asyncio.create_task(load.run())
         restarts: list[float] = []

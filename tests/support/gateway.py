@@ -9,6 +9,7 @@ from typing import Any, Final, final
 
 import httpx2
 
+from tidegate.api.connection_watch import DEFAULT_LIMITS, ConnectionLimits
 from tidegate.bootstrap import Gateway, build
 from tidegate.mock_vendor import MockVendor
 from tidegate.providers import VENDORS
@@ -128,7 +129,9 @@ class RunningGateway:
 
 
 @asynccontextmanager
-async def running(directory: Path, config: Mapping[str, Any]) -> AsyncIterator[RunningGateway]:
+async def running(
+    directory: Path, config: Mapping[str, Any], limits: ConnectionLimits = DEFAULT_LIMITS
+) -> AsyncIterator[RunningGateway]:
     """Start a gateway with ``config``, written to a file in ``directory``, and stop it in order."""
     failures: list[str] = []
     file = directory / "tidegate.json"
@@ -141,7 +144,7 @@ async def running(directory: Path, config: Mapping[str, Any]) -> AsyncIterator[R
     except BaseException:
         listener.close()
         raise
-    process = Process(gateway, listener)
+    process = Process(gateway, listener, limits)
     ready = asyncio.Event()
 
     async def on_ready() -> None:

@@ -121,16 +121,28 @@ async def test_a_job_whose_task_has_not_begun_does_not_begin(tmp_path: Path) -> 
         assert await shop.store.status(job) == "pending", "nobody ended it: it was released"
 
 
-async def test_a_cancel_that_comes_between_claim_and_start_is_found_by_renewing(tmp_path: Path) -> None:
+async def test_a_cancel_that_comes_between_claim_and_start_keeps_it_from_starting(tmp_path: Path) -> None:
     async with workshop(tmp_path, starts=False) as shop:
-        shop.vendors.will(HANG)
         job = await shop.submit()
         shop.doors.doors["claim-"] = asyncio.Event()
         shop.start()
         await shop.until(lambda: "claim-" in shop.doors.waiting)
+
         await shop.cancel(job)
         shop.doors.doors["claim-"].set()
-        await shop.until_calling(1)
+
+        other = await shop.submit("other")
+        await shop.until_status("completed", other)
+        assert shop.vendors.models == ["openai/other"]
+        await assert_cancelled(shop, job)
+
+
+async def test_a_lease_that_is_gone_is_found_by_renewing(tmp_path: Path) -> None:
+    """Whoever ended the job, in whichever process: the call is not left alone."""
+    async with workshop(tmp_path) as shop:
+        job = await hanging(shop)
+        shop.store.wake_ups._listeners.clear()
+        await shop.cancel(job)
 
         await shop.leases.renew()
 

@@ -1,22 +1,22 @@
 """A request as the handlers see it: headers read once, the body under its limits."""
 
-import asyncio
 import re
 import zlib
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
-from typing import Any, Final, final
+from typing import Any, Final, Self, final
 from urllib.parse import parse_qsl
 
-from tidegate.domain.errors import ErrorCode, GatewayError, InvalidRequest
+from tidegate.domain.errors import ErrorCode, GatewayError, InvalidRequest, StoreBusy
+from tidegate.services.long_work import in_turns
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-_CHUNK_TIMEOUT: Final = 30.0
-_SLOWEST_RATE: Final = 1024
-_GRACE: Final = 30.0
+MOST_BEING_RECEIVED: Final = 512 * 2**20
+_MOST_EXPANSION: Final = 1032
+"""What a byte of DEFLATE becomes at most (zlib.net/zlib_tech.html)."""
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _PLAIN: Final = b"identity"
 _DECODERS: Final = {b"gzip": 31, b"x-gzip": 31, b"deflate": 15}
@@ -30,10 +30,21 @@ class ClientGone(Exception):
 class Inbound:
     """One HTTP request."""
 
-    __slots__ = ("_receive", "headers", "method", "path", "path_id", "query_string", "repeated", "request_id")
+    __slots__ = (
+        "_receive",
+        "_room",
+        "headers",
+        "method",
+        "path",
+        "path_id",
+        "query_string",
+        "repeated",
+        "request_id",
+    )
 
-    def __init__(self, scope: Scope, receive: Receive, make_id: Callable[[], str]) -> None:
+    def __init__(self, scope: Scope, receive: Receive, make_id: Callable[[], str], room: "BodyRoom") -> None:
         self._receive = receive
+        self._room = room
         self.method: str = scope["method"]
         self.path: str = scope["raw_path"].decode("latin-1")
         self.query_string: bytes = scope["query_string"]
@@ -100,16 +111,25 @@ class Inbound:
         received = await self._received(limit)
         if encoding == _PLAIN:
             return received
-        return _decompress(received, _DECODERS[encoding], limit)
+        most = len(received) * _MOST_EXPANSION
+        return await in_turns(most, _decompress, received, _DECODERS[encoding], limit)
 
     def _encoding(self) -> bytes:
         return b", ".join(self.values(b"content-encoding")).lower() or _PLAIN
 
     async def _received(self, limit: int) -> bytes:
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        chunks: list[bytes] = []
-        size = 0
+        message = await self._next_message()
+        first: bytes = message.get("body", b"")
+        if len(first) > limit:
+            raise too_large(limit)
+        if not message.get("more_body", False):
+            return first
+        with self._room.reserved(self._announced()) as reservation:
+            return await self._rest(first, limit, reservation)
+
+    async def _rest(self, first: bytes, limit: int, reservation: "Reservation") -> bytes:
+        chunks = [first]
+        size = len(first)
         more = True
         while more:
             message = await self._next_message()
@@ -118,21 +138,57 @@ class Inbound:
             size += len(chunk)
             if size > limit:
                 raise too_large(limit)
+            reservation.grow_to(size)
             chunks.append(chunk)
-            elapsed = loop.time() - began
-            if more and elapsed > _GRACE and size < _SLOWEST_RATE * elapsed:
-                raise _too_slow()
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        return b"".join(chunks)
+
+    def _announced(self) -> int:
+        length = self.headers.get(b"content-length", b"")
+        return int(length) if length.isdigit() else 0
 
     async def _next_message(self) -> Message:
-        try:
-            async with asyncio.timeout(_CHUNK_TIMEOUT):
-                message = await self._receive()
-        except TimeoutError as exc:
-            raise _too_slow() from exc
+        message = await self._receive()
         if message["type"] == "http.disconnect":
             raise ClientGone
         return message
+
+
+@final
+class BodyRoom:
+    """How much memory bodies may take while they are being received, all together."""
+
+    def __init__(self, size: int = MOST_BEING_RECEIVED) -> None:
+        self.free = size
+
+    def reserved(self, size: int) -> "Reservation":
+        """Raises ``StoreBusy`` where there is not so much left."""
+        reservation = Reservation(self)
+        reservation.grow_to(size)
+        return reservation
+
+
+@final
+class Reservation:
+    """Room for one body, given back when its context is left."""
+
+    def __init__(self, room: BodyRoom) -> None:
+        self._room = room
+        self._size = 0
+
+    def grow_to(self, size: int) -> None:
+        """Raises ``StoreBusy`` where there is not so much left."""
+        more = max(0, size - self._size)
+        if more > self._room.free:
+            raise StoreBusy
+        self._room.free -= more
+        self._size += more
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._room.free += self._size
+        self._size = 0
 
 
 def _decompress(data: bytes, window_bits: int, limit: int) -> bytes:
@@ -158,5 +214,5 @@ def too_large(limit: int) -> GatewayError:
     return GatewayError(ErrorCode.REQUEST_TOO_LARGE, f"request body exceeds the limit of {limit} bytes")
 
 
-def _too_slow() -> GatewayError:
+def too_slow() -> GatewayError:
     return GatewayError(ErrorCode.REQUEST_TIMEOUT, "request body was not received in time")

@@ -1,7 +1,9 @@
 """The gateway's own token issuer: a key in a 0600 file, with which the command line mints short tokens."""
 
+import errno
 import importlib
 import os
+import re
 import secrets  # noqa: TID251 – a key is made once, outside the running gateway
 import warnings
 from datetime import datetime, timedelta
@@ -17,14 +19,22 @@ ALGORITHM: Final = "HS256"
 KINDS: Final = ("virtual_key", "admin")
 FILE_NAME: Final = "local-issuer.key"
 LONGEST_LIFETIME: Final = timedelta(hours=24)
+_WHOLE_KEY: Final = re.compile(rb"[0-9a-f]{64}")
 
 
 def load(directory: Path) -> Secret | None:
-    """The issuer's key, or ``None`` where no gateway has made one yet."""
+    """The issuer's key, or ``None`` where no gateway has made one yet. Raises ``OSError`` for half a key."""
+    file = directory / FILE_NAME
     try:
-        return Secret((directory / FILE_NAME).read_text("ascii").strip())
+        key = file.read_bytes().strip()
     except FileNotFoundError:
         return None
+    if _WHOLE_KEY.fullmatch(key) is None:
+        # What is left of a key can be guessed, and whoever guesses it is an administrator.
+        raise OSError(
+            errno.EINVAL, "not a key of this gateway: remove it, the next start makes one", str(file)
+        )
+    return Secret(key.decode())
 
 
 def load_or_create(directory: Path) -> Secret:
@@ -33,11 +43,13 @@ def load_or_create(directory: Path) -> Secret:
     if known is not None:
         return known
     key = secrets.token_hex(32)
-    handle = os.open(directory / FILE_NAME, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    unfinished = directory / f"{FILE_NAME}.new"
+    handle = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
     with os.fdopen(handle, "w", encoding="ascii") as file:
         file.write(key + "\n")
         file.flush()
         os.fsync(file.fileno())
+    unfinished.rename(directory / FILE_NAME)
     return Secret(key)
 
 

@@ -11,7 +11,7 @@ from tidegate.api.answers import Answer
 from tidegate.api.cors import preflight
 from tidegate.api.errors import error_answer, internal_error
 from tidegate.api.guard import FrontGuard
-from tidegate.api.inbound import ClientGone, Inbound, Receive, Send
+from tidegate.api.inbound import BodyRoom, ClientGone, Inbound, Receive, Send
 from tidegate.api.inbound import Scope as AsgiScope
 from tidegate.domain.access import AdminCaller, AnonymousCaller, Caller
 from tidegate.domain.errors import (
@@ -68,6 +68,8 @@ class RouterTools(Struct, frozen=True):
     report_defect: Callable[[Inbound, Exception], None]
     answered: Callable[[str, str, int, str | None, str], None]
     """Hears method, route, status, error code and request id of every answer."""
+    refused_credential: Callable[[str], Awaitable[None]]
+    """Hears the address that a refused credential came from, and returns when it may be answered."""
 
 
 @final
@@ -77,6 +79,7 @@ class Router:
     def __init__(self, routes: Iterable[Route], tools: RouterTools) -> None:
         self._tools = tools
         self._cors = tools.guard.cors
+        self._room = BodyRoom()
         self._exact: dict[str, dict[str, Route]] = {}
         self._last: dict[str, dict[str, Route]] = {}
         self._last_but_one: dict[tuple[str, str], dict[str, Route]] = {}
@@ -86,7 +89,7 @@ class Router:
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             raise RuntimeError(f"unexpected ASGI scope {scope['type']}")
-        inbound = Inbound(scope, receive, self._tools.make_id)
+        inbound = Inbound(scope, receive, self._tools.make_id, self._room)
         route: Route | None = None
         code: str | None = None
         try:
@@ -98,6 +101,8 @@ class Router:
                 answer = await self._handle(inbound, route)
         except GatewayError as error:
             code = error.code
+            if isinstance(error, Unauthenticated) and error.credential_was_sent:
+                await self._tools.refused_credential(_address_of(scope))
             answer = self._refusal(error, inbound, route)
         except ClientGone:
             return
@@ -169,6 +174,11 @@ class Router:
         if error.code is ErrorCode.JOB_NOT_FOUND:
             request_type = None  # the same body whichever way a job is not there
         return error_answer(error, request_id=inbound.request_id, request_type=request_type, headers=headers)
+
+
+def _address_of(scope: AsgiScope) -> str:
+    client = scope.get("client")
+    return client[0] if client else ""
 
 
 def _chosen(methods: Mapping[str, Route], inbound: Inbound) -> Route:

@@ -23,6 +23,7 @@ from tidegate.ports import Clock, TokenClaims
 LONGEST_TOKEN: Final = 8 * 1024
 LONGEST_KEY_ID: Final = 128
 LONGEST_SUBJECT: Final = 255
+SHORTEST_HMAC_KEY: Final = 32
 LEEWAY: Final = 30.0
 _MOST_REMEMBERED: Final = 10_000
 _LARGEST_TIME: Final = 2**53
@@ -80,6 +81,8 @@ class StaticKey:
 
 def import_key(material: str | dict[str, Any], algorithm: str) -> Any:
     """A key of the library. Raises ``ValueError`` when it is none, or none for the algorithm."""
+    if algorithm == "HS256" and (not isinstance(material, str) or len(material.encode()) < SHORTEST_HMAC_KEY):
+        raise ValueError(f"an HS256 key has at least {SHORTEST_HMAC_KEY} bytes")
     kinds = {"HS256": "OctKey", "RS256": "RSAKey", "ES256": "ECKey", "EdDSA": "OKPKey"}
     kind = getattr(importlib.import_module("joserfc.jwk"), kinds[algorithm])
     errors = importlib.import_module("joserfc.errors")
@@ -87,7 +90,9 @@ def import_key(material: str | dict[str, Any], algorithm: str) -> Any:
         material = json.loads(material)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the length of a secret was checked when the settings were read
+            warnings.simplefilter(
+                "ignore"
+            )  # of keys that are short, or shaped like another kind: both were looked at
             return kind.import_key(material)
     except (errors.JoseError, KeyError, TypeError) as exc:
         raise ValueError(f"not a key for {algorithm}") from exc

@@ -1,24 +1,18 @@
 """Bodies from the outside: bytes to JSON, JSON to typed values, mistakes to errors that name the member."""
 
-import asyncio
 import re
 from typing import Any, Final, TypeVar
 
 import msgspec
 
+from tidegate.api.json_shape import check_shape
 from tidegate.domain.chat import ChatRequest
 from tidegate.domain.errors import ErrorCode, InvalidRequest
-
-DEEPEST_NESTING: Final = 128
-MOST_VALUES: Final = 100_000
-"""Members and items of one body: building more would hold up everybody else."""
+from tidegate.services.long_work import LARGE, in_turns
 
 T = TypeVar("T")
 
 _decode: Final = msgspec.json.Decoder()
-_LARGE: Final = 2**20
-_ONE_KIND_OF_BRACKET: Final = bytes.maketrans(b"{}", b"[]")
-_NOT_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
 _POSITION: Final = re.compile(r"\(byte (\d+)\)")
 _PLACE: Final = r"(?: - at `\$\.?([^`]*)`)?"
 _WRONG_TYPE: Final = re.compile(rf"Expected `([^`]*)`, got `([^`]*)`{_PLACE}")
@@ -38,14 +32,12 @@ _INTEGERS: Final = frozenset(
 
 async def read_json(body: bytes) -> Any:
     """As ``decode_json``; a large body on a thread, so that others get their turn between the steps."""
-    if len(body) <= _LARGE:
-        return decode_json(body)
-    return await asyncio.to_thread(decode_json, body)
+    return decode_json(body) if len(body) <= LARGE else await in_turns(len(body), decode_json, body)
 
 
 def decode_json(body: bytes) -> Any:
     """Strict JSON of bearable shape. Raises ``InvalidRequest`` naming the byte where it breaks."""
-    _check_shape(body)
+    check_shape(body)
     try:
         return _decode.decode(body)
     except UnicodeDecodeError as exc:
@@ -64,39 +56,6 @@ def _first_that_is_not_utf8(body: bytes) -> int:
     except UnicodeDecodeError as exc:
         return exc.start
     return len(body)
-
-
-def _check_shape(body: bytes) -> None:
-    """Refuse what would take long to build, before it is built."""
-    opened = body.count(b"[") + body.count(b"{")
-    # A value takes two bytes at least, so a short body cannot hold too many.
-    may_be_wide = len(body) > 2 * MOST_VALUES and opened + body.count(b",") > MOST_VALUES
-    if not may_be_wide and opened <= DEEPEST_NESTING:
-        return
-    structure = _outside_strings(body)
-    if structure is None or sum(map(structure.count, (b",", b"[", b"{"))) > MOST_VALUES:
-        raise _unreadable(f"too complex: more than {MOST_VALUES} members and items")
-    if _depth(structure) > DEEPEST_NESTING:
-        raise _unreadable(f"too complex: nested deeper than {DEEPEST_NESTING} levels")
-
-
-def _outside_strings(body: bytes) -> bytes | None:
-    """The body without its strings; ``None`` when there are more strings than values may be."""
-    without_escapes = body.replace(b"\\\\", b"").replace(b'\\"', b"")
-    # A value may come with a name: two strings, four quotes.
-    if without_escapes.count(b'"') > 4 * MOST_VALUES + 2:
-        return None
-    return b"".join(without_escapes.split(b'"')[::2])
-
-
-def _depth(structure: bytes) -> int:
-    """Levels of nesting: each round removes the innermost pair of every branch."""
-    brackets = structure.translate(_ONE_KIND_OF_BRACKET, _NOT_BRACKETS)
-    levels = 0
-    while brackets and levels <= DEEPEST_NESTING:
-        brackets = brackets.replace(b"[]", b"")
-        levels += 1
-    return levels
 
 
 def to_chat_request(value: Any) -> ChatRequest:

@@ -12,15 +12,16 @@ import uvloop
 from cyclopts import App, Parameter
 from msgspec.structs import replace
 
-from tidegate import __version__, serving
+from tidegate import __version__, fault_points, serving
 from tidegate.api.guard import is_loopback
-from tidegate.bootstrap import ConfigurationRefused, Gateway, build
+from tidegate.bootstrap import Gateway, build
 from tidegate.cli import banner
 from tidegate.cli.banner import FirstSecrets
 from tidegate.cli.configuration import configuration_file, require_settings
 from tidegate.cli.exits import CliError, Exit
 from tidegate.cli.options import DEFAULT_OUTPUT, DEFAULT_SOURCE, Flag, Output, Source, examples
 from tidegate.cli.screen import Screen
+from tidegate.configured import ConfigurationRefused
 from tidegate.domain.errors import Conflict, StoreError
 from tidegate.logs import configure_logging
 from tidegate.mock_vendor import MockVendor
@@ -66,6 +67,7 @@ def serve(
     source: Source = DEFAULT_SOURCE,
     output: Output = DEFAULT_OUTPUT,
 ) -> int:
+    _arm_fault_points()
     settings = require_settings(source, {"server.host": host, "server.port": port, "store.url": store})
     if not allow_anonymous_public:
         _refuse_an_open_door(settings)
@@ -105,6 +107,13 @@ async def _start_of(gateway: Gateway, address: tuple[str, int], *, has_file: boo
         lacks_keys=has_file and not has_keys and gateway.settings.auth.required,
         rescued=gateway.store.rescued,
     )
+
+
+def _arm_fault_points() -> None:
+    try:
+        fault_points.arm(os.environ)
+    except fault_points.FaultPointRefused as error:
+        raise CliError(str(error), Exit.CONFIGURATION) from error
 
 
 def _refuse_an_open_door(settings: Settings) -> None:

@@ -45,6 +45,8 @@ def check_values(request: ChatRequest, *, passes_extra_params: bool) -> None:
             ErrorCode.TOO_LARGE, f"'metadata' exceeds {LARGEST_METADATA} bytes", param="metadata"
         )
     for index, message in enumerate(request.messages or ()):
+        if _is_plain(message):
+            continue
         _check_message(message, f"messages[{index}]", allows_unknown=passes_extra_params)
     _check_tools(request, allows_unknown=passes_extra_params)
     _check_prediction(request.prediction, allows_unknown=passes_extra_params)
@@ -55,6 +57,11 @@ def check_values(request: ChatRequest, *, passes_extra_params: bool) -> None:
             "stream is not supported for async chat completions",
             param="stream",
         )
+
+
+def _is_plain(message: ChatMessage) -> bool:
+    """Most are: there is nothing in them to check but their role."""
+    return message.role in _ROLE.enum and message.tool_calls is None and not isinstance(message.content, list)
 
 
 def _check_message(message: ChatMessage, path: str, *, allows_unknown: bool) -> None:
@@ -224,6 +231,7 @@ _CHECKED: Final = (
     ChatRequest, ChatMessage, ImageUrl, Grammar, AllowedTools, ToolChoice, Prediction, Reasoning, ToolCall,
 )  # fmt: skip
 _RULES: Final[Mapping[type[Struct], tuple[_Rule, ...]]] = {struct: _rules_of(struct) for struct in _CHECKED}
+(_ROLE,) = _RULES[ChatMessage]
 _PART_TYPES: Final = ("text", "refusal", "image_url", "input_audio", "file")
 _TOOL_TYPES: Final = ("function", "custom")
 _TOOL_CHOICES: Final = ("none", "auto", "required", "any")

@@ -81,6 +81,8 @@ class HttpCall(Struct, frozen=True):
     headers: tuple[tuple[str, str], ...]
     body: bytes
     credential: Credential | None
+    dropped: tuple[str, ...] = ()
+    """Known members of the request without a counterpart at this vendor."""
 
 
 class HttpReply(Struct, frozen=True):
@@ -105,8 +107,6 @@ class Completion(Struct, frozen=True):
     """A vendor's answer in our terms: ``result`` is the JSON object of the request type, without extras."""
 
     result: dict[str, Any]
-    dropped: tuple[str, ...] = ()
-    """Known members without a counterpart at this vendor."""
     usage: Usage | None = None
     is_simulated: bool = False
     response_headers: Mapping[str, str] = {}

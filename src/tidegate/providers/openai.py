@@ -45,14 +45,15 @@ class OpenAIProvider:
             return Failure(
                 FailureCode.UNSUPPORTED_CONTENT, f'provider "{target.provider}" cannot take {part}'
             )
-        members = translate(request, self._vendor.quirks).members
+        said = translate(request, self._vendor.quirks)
         return HttpCall(
             provider=target.provider,
             method="POST",
             url=target.base_url + self._vendor.chat_path,
             headers=_HEADERS,
-            body=msgspec.json.encode({"model": target.model, **members}),
+            body=msgspec.json.encode({"model": target.model, **said.members}),
             credential=self._credential(target),
+            dropped=said.dropped,
         )
 
     def _credential(self, target: Target) -> Credential | None:
@@ -79,7 +80,6 @@ class OpenAIProvider:
             return self._unusable(reply)
         return Completion(
             result=result,
-            dropped=translate(request, self._vendor.quirks).dropped,
             usage=take_usage(result),
             is_simulated=self._vendor.is_simulated,
             response_headers=kept_headers(reply.headers),

@@ -10,6 +10,7 @@ from typing import Any, Final, final
 
 import msgspec
 
+from tidegate import fault_points
 from tidegate.domain.access import VirtualKey, refusal
 from tidegate.domain.errors import ErrorCode
 from tidegate.domain.failures import Failure, FailureClass, FailureCode
@@ -44,6 +45,7 @@ from tidegate.domain.retry import End, GiveUp, NextCandidate, RetryCall, RotateK
 from tidegate.ports import Clock, Provider, Rng, Transport
 from tidegate.services.candidate_keys import CandidateKeys
 from tidegate.services.key_directory import KeyDirectory
+from tidegate.services.long_work import in_turns
 from tidegate.services.prepare_request import prepare_request
 from tidegate.services.provider_slots import ProviderSlots, Slot
 
@@ -103,8 +105,12 @@ class JobRun:
         refused = await self._recheck_key()
         if refused is not None:
             return Failed(refused)
-        request = prepare_request(
-            self._job.request_type, self._job.body, passes_extra_params=self._job.passes_extra_params
+        request = await in_turns(
+            len(self._job.body),
+            prepare_request,
+            self._job.request_type,
+            self._job.body,
+            passes_extra_params=self._job.passes_extra_params,
         )
         try:
             return await self._walk(
@@ -187,7 +193,8 @@ class JobRun:
             if key is None:
                 return self._no_key_left(visit)
             target = Target(setup.name, candidate.model, setup.base_url, key)
-            outgoing = self._tools.dialects[setup.name].build(request, target)
+            dialect = self._tools.dialects[setup.name]
+            outgoing = await in_turns(len(self._job.body), dialect.build, request, target)
             if isinstance(outgoing, Failure):
                 self._skip(index, outgoing.code)
                 return outgoing
@@ -255,6 +262,7 @@ class JobRun:
         record = Call(visit.index, setup.name, visit.candidate.model, key.name, self._tools.clock.now())
         began = self._tools.clock.monotonic()
         self.is_calling = True
+        fault_points.reached("before_call")
         try:
             reply = await self._tools.transport.send(
                 outgoing, time_limit=min(setup.call_timeout, self._time_left())
@@ -272,7 +280,8 @@ class JobRun:
             return self._failed(record, result)
         self._tools.lanes[setup.name].succeeded(ended)
         self._succeeded(record, reply, result)
-        return self._completed(visit, request, result, timedelta(seconds=ended - began))
+        dropped = (*request.dropped, *outgoing.dropped)
+        return self._completed(visit, dropped, result, timedelta(seconds=ended - began))
 
     def _read(
         self, setup: ProviderSetup, request: InferenceRequest, reply: HttpReply
@@ -290,9 +299,9 @@ class JobRun:
         )
 
     def _completed(
-        self, visit: _Visit, request: InferenceRequest, completion: Completion, took: timedelta
+        self, visit: _Visit, dropped: Sequence[str], completion: Completion, took: timedelta
     ) -> Completed:
-        extra = _extra_fields(self._job, visit.candidate, request, completion, took)
+        extra = _extra_fields(self._job, visit.candidate, dropped, completion, took)
         result = {**completion.result, "extra_fields": extra}
         result.setdefault("model", visit.candidate.model)
         return Completed(msgspec.json.encode(result))
@@ -355,7 +364,7 @@ class JobRun:
 
 
 def _extra_fields(
-    job: Claimed, candidate: Candidate, request: InferenceRequest, completion: Completion, took: timedelta
+    job: Claimed, candidate: Candidate, dropped: Sequence[str], completion: Completion, took: timedelta
 ) -> dict[str, Any]:
     """Members that every result carries (contract §6.6)."""
     extra: dict[str, Any] = {
@@ -366,9 +375,8 @@ def _extra_fields(
         "resolved_model_used": candidate.model,
         "latency": round(took / timedelta(milliseconds=1)),
     }
-    dropped = list(dict.fromkeys((*request.dropped, *completion.dropped)))
     if dropped:
-        extra["dropped_params"] = dropped
+        extra["dropped_params"] = list(dict.fromkeys(dropped))
     if completion.response_headers:
         extra["provider_response_headers"] = completion.response_headers
     if completion.is_simulated:

@@ -17,6 +17,7 @@ from tidegate.domain.inference import Candidate, RequestType
 from tidegate.domain.jobs import Accepted, Idempotency, JobId, JobState, Lane, NewJob, Options
 from tidegate.domain.models import Catalog, check_allowed, check_available, resolve
 from tidegate.ports import Clock, JobStore, Observer, Rng
+from tidegate.services.long_work import in_turns
 
 LONGEST_MODEL: Final = 256
 _REMEMBERED_FOR: Final = timedelta(hours=24)
@@ -81,21 +82,24 @@ class SubmitJob:
 
         Asked before validation, so that a replay is not refused because the configuration has changed.
         """
-        idempotency = self._idempotency(submission)
+        idempotency = await in_turns(len(submission.body), self._idempotency, submission)
         return await self._store.replayed(idempotency) if idempotency is not None else None
 
     async def submit(self, submission: Submission, request: ChatRequest) -> Accepted:
         """Durable when it returns. Raises ``GatewayError`` for whatever stands against it."""
         key = submission.caller.key if isinstance(submission.caller, KeyCaller) else None
         try:
-            candidates = self._candidates(submission, request, key)
-            job = self._new_job(submission, request, candidates, key)
+            job = await in_turns(len(submission.body), self._checked, submission, request, key)
             accepted = await self._store.accept(job)
         except GatewayError as error:
             error.model_requested = request.model
             raise
         self._observer.job_accepted(job, is_replay=accepted.is_replay)
         return accepted
+
+    def _checked(self, submission: Submission, request: ChatRequest, key: VirtualKey | None) -> NewJob:
+        candidates = self._candidates(submission, request, key)
+        return self._new_job(submission, request, candidates, key)
 
     def _candidates(
         self, submission: Submission, request: ChatRequest, key: VirtualKey | None

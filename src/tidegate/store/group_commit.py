@@ -51,6 +51,7 @@ class GroupCommit(Generic[Op]):
         self._inbox_size = 0
         self._worker: asyncio.Task[None] | None = None
         self._is_closed = False
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def submit(self, op: Op, size: int = 0) -> asyncio.Future[Any]:
         """The future is done when the operation is durable, or failed. ``size`` is what it writes, in bytes.
@@ -61,11 +62,13 @@ class GroupCommit(Generic[Op]):
             raise StorageUnavailable
         if len(self._inbox) >= self._limits.inbox_ops or self._inbox_size + size > self._limits.inbox_size:
             raise StoreBusy
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()  # asked for once: before Python 3.12 it is a system call
+        future: asyncio.Future[Any] = self._loop.create_future()
         self._inbox.append((op, size, future))
         self._inbox_size += size
         if self._worker is None:
-            self._worker = asyncio.create_task(self._run())
+            self._worker = self._loop.create_task(self._run())
         return future
 
     async def close(self) -> None:

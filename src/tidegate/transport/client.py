@@ -13,9 +13,10 @@ from tidegate import __version__
 from tidegate.domain.failures import Failure
 from tidegate.domain.inference import HttpCall, HttpReply
 from tidegate.ports import Clock
+from tidegate.transport import echo
 from tidegate.transport.egress import Egress, Limits
 from tidegate.transport.guards import checked_headers, origin_of
-from tidegate.transport.patience import Patience
+from tidegate.transport.patience import Patience, Watchman
 from tidegate.transport.trouble import TROUBLE, failure_of, no_answer, too_large
 from tidegate.transport.trust import authorities
 
@@ -41,6 +42,7 @@ class UpstreamTransport:
         self._limits = limits
         self._clients: dict[Egress, Client] = {}
         self._authorities = cache(authorities)
+        self._watchman = Watchman()
         self._is_closed = False
         # All network work is done by one thread, however many cores there are: that is the least CPU.
         self._runtime = Runtime(
@@ -76,10 +78,10 @@ class UpstreamTransport:
     async def _exchange(
         self, client: Client, call: HttpCall, headers: dict[str, str], time_limit: timedelta
     ) -> HttpReply | Failure:
-        patience = Patience(time_limit, self._limits.idle_timeout)
+        patience = Patience(self._watchman, time_limit, self._limits.idle_timeout)
         response: Response | None = None
         try:
-            async with patience:
+            with patience:
                 response = await client.request(
                     _METHODS[call.method], call.url, headers=headers, body=call.body
                 )
@@ -90,12 +92,12 @@ class UpstreamTransport:
             failure = failure_of(error, call.provider, _status(response))
         else:
             if body is not None:
-                return self._reply(response, body)
+                return self._reply(response, body, call)
             failure = too_large(call.provider, self._limits.max_response_bytes, _status(response))
         if response is None or response.status.is_success():
             return failure
         # A refusal says what it has to say with its status; the body that got lost would only explain it.
-        return self._reply(response, b"")
+        return self._reply(response, b"", call)
 
     async def _read(self, response: Response, patience: Patience) -> bytes | None:
         """The whole body; ``None`` if it is larger than the limit."""
@@ -117,8 +119,13 @@ class UpstreamTransport:
                 patience.heard()
         return bytes(body)
 
-    def _reply(self, response: Response, body: bytes) -> HttpReply:
-        headers = {str(name, "latin-1"): str(value, "latin-1") for name, value in response.headers}
+    def _reply(self, response: Response, body: bytes, call: HttpCall) -> HttpReply:
+        headers: Mapping[str, str] = {
+            str(name, "latin-1"): str(value, "latin-1") for name, value in response.headers
+        }
+        key = echo.key_of(call.credential)
+        if key is not None:
+            headers, body = echo.headers_without(key, headers), echo.body_without(key, body)
         return HttpReply(response.status.as_int(), headers, body, self._clock.now())
 
     def _shared_client(self, egress: Egress) -> Client:

@@ -8,6 +8,7 @@ from enum import Enum, auto
 from types import CoroutineType
 from typing import Any, Final, final
 
+from tidegate import fault_points
 from tidegate.domain.errors import StorageFull, StoreBusy, StoreError
 from tidegate.domain.inference import Call
 from tidegate.domain.jobs import (
@@ -84,6 +85,8 @@ class Worker:
         self._saturated: set[Lane] = set()
         self._held = 0
         self._is_claiming = False
+        self._ended_meanwhile: set[JobId] = set()
+        """Jobs that ended while a claim was under way, which may have brought them as well."""
         self._is_draining = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -157,10 +160,14 @@ class Worker:
         self._idle.clear()
         try:
             claimed = await self._store.claim(room)
+            if claimed:
+                fault_points.reached("after_claim")
             for job in claimed:
-                self._start(job)
+                if job.id not in self._ended_meanwhile:
+                    self._start(job)
         finally:
             self._is_claiming = False
+            self._ended_meanwhile.clear()
             self._note_whether_idle()
         taken = Counter(job.lane for job in claimed)
         room_left = self._room()
@@ -212,6 +219,8 @@ class Worker:
         try:
             ending = await self._run(active)
             active.phase = _Phase.SETTLING
+            if active.run.calls:
+                fault_points.reached("after_call_before_settle")
             was_ours = await self._end(active, ending)
             duration = timedelta(seconds=self._clock.monotonic() - began)
             self._hints.note(active.job.model, duration)
@@ -294,6 +303,8 @@ class Worker:
         return True
 
     def _stop_if_ours(self, job_id: JobId) -> None:
+        if self._is_claiming:
+            self._ended_meanwhile.add(job_id)
         active = self._active.get(job_id)
         if active is not None:
             self._stop(active)

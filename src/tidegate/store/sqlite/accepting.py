@@ -4,21 +4,31 @@ from typing import Final
 
 from tidegate.domain.errors import Conflict, ErrorCode, InvalidRequest
 from tidegate.domain.jobs import Accepted, Idempotency, JobState, NewJob, Status
+from tidegate.store.sqlite.damage import digest_of
 from tidegate.store.sqlite.reading import Query
-from tidegate.store.sqlite.rows import STATE_COLUMNS, id_to_bytes, ms, sql, state_from_row, strings_to_json
+from tidegate.store.sqlite.rows import (
+    RESULT_COLUMNS,
+    STATE_COLUMNS,
+    id_to_bytes,
+    ms,
+    result_from_row,
+    sql,
+    state_from_row,
+    strings_to_json,
+)
 from tidegate.store.sqlite.writer import Transaction
 
 _INSERT: Final = """
 INSERT INTO jobs (
     id, request_type, owner, actor, model, candidates, lane, weight, result_ttl, timeout, max_attempts,
-    priority, passes_extra, request_id, created_at, deadline_at, status, rank
-) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending', ?)
+    priority, passes_extra, request_id, created_at, deadline_at, request_digest, status, rank
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending', ?)
 """
 _BY_ID: Final = sql(
     "SELECT",
     STATE_COLUMNS,
-    ", r.body FROM jobs j LEFT JOIN job_result r ON r.job = j.seq",
-    "WHERE j.id = ? AND (j.expires_at IS NULL OR j.expires_at > ?)",
+    RESULT_COLUMNS,
+    "FROM jobs j WHERE j.id = ? AND (j.expires_at IS NULL OR j.expires_at > ?)",
 )
 
 
@@ -51,6 +61,7 @@ def accept(tx: Transaction, job: NewJob) -> Accepted:
             job.request_id,
             created,
             created + options.timeout * 1000,
+            digest_of(job_id, job.body),
             turn.rank,
         ),
     )
@@ -106,4 +117,4 @@ def replayed(query: Query, idempotency: Idempotency, now: int) -> JobState | Non
             "the job of this Idempotency-Key no longer exists",
             param="Idempotency-Key",
         )
-    return state_from_row(rows[0], result=rows[0][-1])
+    return state_from_row(rows[0], result=result_from_row(rows[0]))

@@ -53,8 +53,12 @@ def check_library() -> None:
 
 def prepare_directory(directory: Path) -> None:
     """Create the directory, for us alone; one that exists keeps its mode."""
-    if not directory.exists():
+    missing = [path for path in (directory, *directory.parents) if not path.exists()]
+    if missing:
         directory.mkdir(parents=True, mode=0o700)
+    for made in missing:
+        # Not the directory but the one above it holds its name, and loses it in a power cut.
+        _sync_directory(made.parent)
     kind = _file_system(directory)
     if kind in _NETWORK_FILE_SYSTEMS:
         raise StoreRefused(
@@ -80,11 +84,10 @@ def _file_system(directory: Path) -> str:
 
 def open_writer(path: Path, *, wipe: bool, vfs: str | None) -> apsw.Connection:
     """The one connection that writes. Creates the file, 0600, and makes its directory entry durable."""
-    is_new = not path.exists()
-    if is_new:
+    if not path.exists():
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     connection = _connect(path, apsw.SQLITE_OPEN_READWRITE, vfs)
-    if is_new or connection.pragma("page_count") == 0:
+    if connection.pragma("page_count") == 0:
         connection.pragma("page_size", PAGE_SIZE)
         connection.pragma("auto_vacuum", "INCREMENTAL")
     _set(connection, Pragma("journal_mode", "WAL", "wal"))
@@ -92,8 +95,8 @@ def open_writer(path: Path, *, wipe: bool, vfs: str | None) -> apsw.Connection:
         _set(connection, pragma)
     connection.pragma("journal_size_limit", 64 * 2**20)
     connection.pragma("secure_delete", "ON" if wipe else "FAST")
-    if is_new:
-        _sync_directory(path.parent)
+    # Also for a file that was there: the process that created it may have been killed before it came to this.
+    _sync_directory(path.parent)
     return connection
 
 

@@ -2,6 +2,7 @@
 
 from typing import Any, Final
 
+from tidegate import fault_points
 from tidegate.domain.access import KeyId, Reader, owner_of_key
 from tidegate.domain.errors import Conflict, ErrorCode
 from tidegate.domain.jobs import (
@@ -100,6 +101,7 @@ def prune(tx: Transaction, limit: int) -> int:
         tx.execute("DELETE FROM job_result WHERE job = ?", (seq,))
         tx.execute("DELETE FROM job_metadata WHERE job = ?", (seq,))
         tx.execute("DELETE FROM jobs WHERE seq = ?", (seq,))
+    fault_points.reached("in_prune")
     # A record outlives its first day while its job is there: a replay must find the job.
     tx.execute(
         "DELETE FROM idempotency WHERE scope_digest IN ("

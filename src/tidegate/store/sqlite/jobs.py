@@ -73,13 +73,16 @@ class SqliteJobs:
         return accepted
 
     async def replayed(self, idempotency: Idempotency) -> JobState | None:
-        return accepting.replayed(self._readers.look_up, idempotency, self._clock.now_ms())
+        now = self._clock.now_ms()
+        return self._readers.look(lambda query: accepting.replayed(query, idempotency, now))
 
     async def get(self, reader: Reader, ref: JobRef) -> JobState | None:
-        return reading.state(self._readers.look_up, reader, ref, self._clock.now_ms())
+        now = self._clock.now_ms()
+        return self._readers.look(lambda query: reading.state(query, reader, ref, now))
 
     async def inspect(self, reader: Reader, ref: JobRef) -> JobDetails | None:
-        return reading.details(self._readers.look_up, reader, ref, self._clock.now_ms())
+        now = self._clock.now_ms()
+        return self._readers.look(lambda query: reading.details(query, reader, ref, now))
 
     async def list(
         self, reader: Reader, wanted: JobFilter, *, limit: int, newest_first: bool, after: JobId | None
@@ -131,7 +134,8 @@ class SqliteJobs:
         return len(expired)
 
     async def prune(self, *, limit: int) -> int:
-        if not ending.is_anything_expired(self._readers.look_up, self._clock.now_ms()):
+        now = self._clock.now_ms()
+        if not self._clock.is_to_be_trusted or not ending.is_anything_expired(self._readers.look_up, now):
             return 0
         return await self._writer.run(lambda tx: ending.prune(tx, limit), is_heavy=True)
 

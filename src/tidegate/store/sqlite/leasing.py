@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
+from tidegate import fault_points
 from tidegate.domain.inference import Call
 from tidegate.domain.jobs import (
     WORKER_LOST,
@@ -22,6 +23,7 @@ from tidegate.domain.jobs import (
     Lease,
     Postponed,
 )
+from tidegate.store.sqlite.damage import digest_of
 from tidegate.store.sqlite.reading import Query
 from tidegate.store.sqlite.rows import (
     CLAIMED_COLUMNS,
@@ -74,7 +76,7 @@ _COMPLETE: Final = sql(
     """
     UPDATE jobs SET
         status = 'completed', completed_at = ?, expires_at = ? + result_ttl * 1000, status_code = 200,
-        outcome = 'succeeded', boot_id = NULL, lease = NULL""",
+        outcome = 'succeeded', result_digest = ?, boot_id = NULL, lease = NULL""",
     _HELD,
     _ENDED_ATTEMPT,
 )
@@ -147,7 +149,8 @@ def settle(tx: Transaction, lease: Lease, ending: Ending, calls: Sequence[Call])
     """End, postpone or release the job; ``False`` when the lease was lost and only calls were booked."""
     match ending:
         case Completed(result=result):
-            held = tx.row(_COMPLETE, (tx.now, tx.now, *_hold(lease)))
+            job_id, token = _hold(lease)
+            held = tx.row(_COMPLETE, (tx.now, tx.now, digest_of(job_id, result), job_id, token))
             if held is not None:
                 tx.execute("INSERT INTO job_result (job, body) VALUES (?, ?)", (held[0], result))
             end: AttemptEnd = "succeeded"
@@ -161,6 +164,7 @@ def settle(tx: Transaction, lease: Lease, ending: Ending, calls: Sequence[Call])
         _book_late(tx, lease, calls)
         return False
     seq, number, started_at = held
+    fault_points.reached("in_release" if end == "released" else "in_settle")
     record_attempt(tx, seq=seq, number=number, started_at=started_at, end=end, calls=calls)
     return True
 
@@ -237,4 +241,6 @@ def rescue(tx: Transaction) -> tuple[int, list[JobId]]:
         if losses >= tx.loss_budget:
             fail_unheld(tx, seq, WORKER_LOST)
             convicted.append(id_from_bytes(job_id))
+    if orphans:
+        fault_points.reached("in_rescue")
     return len(orphans), convicted

@@ -12,6 +12,7 @@ import apsw
 
 from tidegate.domain.errors import StorageUnavailable, StoreBusy
 from tidegate.store.sqlite.connection import open_reader
+from tidegate.store.sqlite.damage import fetch
 from tidegate.store.sqlite.reading import Query
 
 T = TypeVar("T")
@@ -37,13 +38,23 @@ class Readers:
     def look_up(self, sql: str, bindings: Sequence[Any]) -> list[Any]:
         """Rows of a query that an index answers at once. Raises ``StoreError``."""
         try:
-            return self._looker.execute(sql, bindings).fetchall()
+            return fetch(self._looker, sql, bindings)
+        except apsw.Error as exc:
+            raise self._explain(exc) from exc
+
+    def look(self, read: Callable[[Query], T]) -> T:
+        """What ``read`` makes of such rows. Raises ``StoreError``."""
+        try:
+            return read(self.look_up)
         except apsw.Error as exc:
             raise self._explain(exc) from exc
 
     async def scan(self, read: Callable[[Query], T]) -> T:
         """What ``read`` finds with queries that may take long; they are interrupted after 5 s."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._scan, read)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, self._scan, read)
+        except apsw.Error as exc:
+            raise self._explain(exc) from exc
 
     def close(self) -> None:
         self._threads.shutdown()
@@ -57,9 +68,7 @@ class Readers:
         give_up = time.monotonic() + _LONGEST_SCAN  # noqa: TID251 – see above
         connection.set_progress_handler(lambda: time.monotonic() > give_up, _STEPS_BETWEEN_LOOKS)  # noqa: TID251 – see above
         try:
-            return read(lambda sql, bindings: connection.execute(sql, bindings).fetchall())
-        except apsw.Error as exc:
-            raise self._explain(exc) from exc
+            return read(lambda sql, bindings: fetch(connection, sql, bindings))
         finally:
             connection.set_progress_handler(None)
             self._scanners.put(connection)

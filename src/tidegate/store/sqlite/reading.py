@@ -7,12 +7,14 @@ from tidegate.domain.access import AllOwners, OwnedBy, Reader
 from tidegate.domain.jobs import Attempt, JobDetails, JobFilter, JobId, JobPage, JobRef, JobState, QueueCounts
 from tidegate.store.sqlite.rows import (
     DETAIL_COLUMNS,
+    RESULT_COLUMNS,
     STATE_COLUMNS,
     STATE_WIDTH,
     attempt_from_row,
     details_from_row,
     id_to_bytes,
     moment,
+    result_from_row,
     sql,
     state_from_row,
     strings_to_json,
@@ -26,15 +28,8 @@ _VISIBLE: Final = """
         AND (j.expires_at IS NULL OR j.expires_at > ?5)
 """
 # The result lies in a table of its own, read in the same query: a poll sees one moment of the database.
-_GET: Final = sql("SELECT", STATE_COLUMNS, ", (SELECT body FROM job_result WHERE job = j.seq)", _VISIBLE)
-_INSPECT: Final = sql(
-    "SELECT",
-    STATE_COLUMNS,
-    ",",
-    DETAIL_COLUMNS,
-    ", (SELECT body FROM job_result WHERE job = j.seq)",
-    _VISIBLE,
-)
+_GET: Final = sql("SELECT", STATE_COLUMNS, RESULT_COLUMNS, _VISIBLE)
+_INSPECT: Final = sql("SELECT", STATE_COLUMNS, ",", DETAIL_COLUMNS, RESULT_COLUMNS, _VISIBLE)
 _LIST: Final = sql(
     "SELECT",
     STATE_COLUMNS,
@@ -52,15 +47,15 @@ def _bindings(reader: Reader, ref: JobRef, now: int) -> tuple[Any, ...]:
 
 def state(query: Query, reader: Reader, ref: JobRef, now: int) -> JobState | None:
     rows = query(_GET, _bindings(reader, ref, now))
-    return state_from_row(rows[0], result=rows[0][-1]) if rows else None
+    return state_from_row(rows[0], result=result_from_row(rows[0])) if rows else None
 
 
 def details(query: Query, reader: Reader, ref: JobRef, now: int) -> JobDetails | None:
     rows = query(_INSPECT, _bindings(reader, ref, now))
     if not rows:
         return None
-    *columns, result = rows[0]
-    return _details(query, columns, result)
+    *columns, _, _ = rows[0]
+    return _details(query, columns, result_from_row(rows[0]))
 
 
 def _details(query: Query, row: Any, result: bytes | None = None) -> JobDetails:

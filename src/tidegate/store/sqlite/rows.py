@@ -21,6 +21,7 @@ from tidegate.domain.jobs import (
     Outcome,
     Status,
 )
+from tidegate.store.sqlite.damage import intact, understood
 
 _REQUEST_TYPES: Final = {str(kind): kind for kind in RequestType}
 _STATUSES: Final = {str(status): status for status in Status}
@@ -39,6 +40,7 @@ STATE_COLUMNS: Final = (
     " CASE WHEN j.status = 'pending' THEN j.run_at END, j.status_code, j.error"
 )
 STATE_WIDTH: Final = 11
+RESULT_COLUMNS: Final = ", j.result_digest, (SELECT body FROM job_result WHERE job = j.seq)"
 DETAIL_COLUMNS: Final = (
     "j.seq, j.outcome, j.error_code, j.owner, j.actor, j.candidates, j.result_ttl, j.timeout, j.max_attempts,"
     " j.priority, j.deadline_at, j.started_at, j.attempt, j.losses, j.attempt_started_at,"
@@ -47,7 +49,7 @@ DETAIL_COLUMNS: Final = (
 CLAIMED_COLUMNS: Final = (
     "id, lease, request_type, owner, model, candidates, lane, result_ttl, timeout, max_attempts, priority,"
     " passes_extra, request_id, created_at, deadline_at, attempt_started_at, attempt, failed_attempts,"
-    " dead_keys, rank, (SELECT body FROM job_request WHERE job = seq)"
+    " dead_keys, rank, request_digest, (SELECT body FROM job_request WHERE job = seq)"
 )
 
 
@@ -76,6 +78,12 @@ def strings_to_json(values: tuple[str, ...]) -> str:
     return msgspec.json.encode(values).decode()
 
 
+def result_from_row(row: Any) -> bytes | None:
+    """``row`` begins with ``STATE_COLUMNS`` and ends with ``RESULT_COLUMNS``."""
+    return intact(row[0], row[-1], row[-2]) if row[4] == Status.COMPLETED else None
+
+
+@understood
 def state_from_row(row: Any, result: bytes | None = None) -> JobState:
     """``row`` begins with ``STATE_COLUMNS``."""
     (job_id, kind, model, request_id, status, created, completed, expires, run_at, code, error, *_) = row
@@ -95,6 +103,7 @@ def state_from_row(row: Any, result: bytes | None = None) -> JobState:
     )
 
 
+@understood
 def details_from_row(row: Any, state: JobState, attempts: tuple[Attempt, ...]) -> JobDetails:
     """``row`` is ``DETAIL_COLUMNS``."""
     (_, outcome, error_code, owner, actor, candidates, ttl, timeout, most, priority, deadline, *rest) = row
@@ -116,6 +125,7 @@ def details_from_row(row: Any, state: JobState, attempts: tuple[Attempt, ...]) -
     )
 
 
+@understood
 def attempt_from_row(row: Any) -> Attempt:
     number, started, ended, end, calls = row
     return Attempt(
@@ -127,10 +137,11 @@ def attempt_from_row(row: Any) -> Attempt:
     )
 
 
+@understood
 def claimed_from_row(row: Any) -> Claimed:
     """``row`` is ``CLAIMED_COLUMNS``."""
     (job_id, lease, kind, owner, model, candidates, lane, ttl, timeout, most, priority, extra, *rest) = row
-    request_id, created, deadline, started, attempt, failed, dead_keys, _, body = rest
+    request_id, created, deadline, started, attempt, failed, dead_keys, _, digest, body = rest
     return Claimed(
         lease=Lease(job_id=id_from_bytes(job_id), token=lease),
         request_type=_REQUEST_TYPES[kind],
@@ -148,5 +159,5 @@ def claimed_from_row(row: Any) -> Claimed:
         attempt=attempt,
         failed_attempts=failed,
         dead_keys=_strings.decode(dead_keys) if dead_keys is not None else (),
-        body=body,
+        body=intact(job_id, body, digest),
     )

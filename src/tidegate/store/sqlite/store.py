@@ -9,6 +9,7 @@ from typing import Any, Final, Self, final
 import apsw
 from msgspec import Struct
 
+from tidegate import fault_points
 from tidegate.domain.ids import uuid7
 from tidegate.ports import Clock, Rng, WakeUps
 from tidegate.store.migrate import SchemaMismatch, migrations, pending
@@ -43,13 +44,21 @@ class SqliteStore:
     """The open store: ``jobs`` and ``keys`` are its ports."""
 
     def __init__(
-        self, writer: Writer, readers: Readers, lock: DirectoryLock, jobs: SqliteJobs, keys: SqliteKeys
+        self,
+        writer: Writer,
+        readers: Readers,
+        lock: DirectoryLock,
+        jobs: SqliteJobs,
+        keys: SqliteKeys,
+        clock: StoreClock,
     ) -> None:
         self._writer = writer
         self._readers = readers
         self._lock = lock
         self.jobs = jobs
         self.keys = keys
+        self.clock = clock
+        """Store time: for whatever is compared with times in the store."""
         self.rescued = 0
         """Jobs that the previous process had left running."""
         self.warnings: tuple[str, ...] = ()
@@ -63,9 +72,11 @@ class SqliteStore:
         rng: Rng,
         wake_ups: WakeUps,
         on_fatal: Callable[[str], None],
+        on_clock_step: Callable[[timedelta], None] = lambda _step: None,
     ) -> Self:
         """Everything a previous process left behind is in order when this returns.
 
+        ``on_fatal`` hears why the store cannot be trusted any more, ``on_clock_step`` how far the wall clock jumped.
         Raises ``StoreRefused``, ``AlreadyRunning`` or ``SchemaMismatch`` when it cannot be.
         """
         check_library()
@@ -74,7 +85,9 @@ class SqliteStore:
         lock = DirectoryLock(options.path.parent / "tidegate.lock")
         lock.acquire({"pid": os.getpid(), "boot_id": boot_id, "started_at": clock.now().isoformat()})
         try:
-            return cls._open_locked(options, boot_id, lock, StoreClock(clock), wake_ups, on_fatal)
+            return cls._open_locked(
+                options, boot_id, lock, StoreClock(clock, on_clock_step), wake_ups, on_fatal
+            )
         except apsw.Error as exc:
             lock.release()
             raise StoreRefused(
@@ -108,7 +121,7 @@ class SqliteStore:
         readers = Readers(options.path, vfs=options.vfs, on_failure=writer.fail)
         space = Space(writer, options.path.parent, options.min_free_bytes, clock)
         jobs = SqliteJobs(writer, readers, boot_id=boot_id, clock=clock, space=space, wake_ups=wake_ups)
-        store = cls(writer, readers, lock, jobs, SqliteKeys(writer, readers, wake_ups))
+        store = cls(writer, readers, lock, jobs, SqliteKeys(writer, readers, wake_ups), clock)
         store.rescued = rescued
         store.warnings = _clock_warnings(connection, clock)
         return store
@@ -135,6 +148,7 @@ def apply_migrations(connection: apsw.Connection) -> int:
     for migration in todo:
         with connection:
             connection.execute(migration.sql)
+            fault_points.reached("in_migration")
             connection.execute(
                 "INSERT INTO schema_migrations (number, name, checksum) VALUES (?, ?, ?)",
                 (migration.number, migration.name, migration.checksum),

@@ -13,9 +13,11 @@ from typing import Any, Final, TypeVar, final
 import apsw
 from msgspec import Struct
 
+from tidegate import fault_points
 from tidegate.domain.errors import CommitUnknown, GatewayError, StorageFull, StorageUnavailable, StoreBusy
 from tidegate.store.group_commit import BatchLimits, GroupCommit
 from tidegate.store.sqlite.connection import BUSY_TIMEOUT_MS, PAGE_SIZE
+from tidegate.store.sqlite.damage import fetch
 from tidegate.store.sqlite.time import StoreClock
 from tidegate.store.sqlite.turns import Turns
 
@@ -52,7 +54,7 @@ class Transaction:
         return self._connection.execute(sql, bindings).fetchone()
 
     def rows(self, sql: str, bindings: Sequence[Any] = ()) -> list[Any]:
-        return self._connection.execute(sql, bindings).fetchall()
+        return fetch(self._connection, sql, bindings)
 
     def changes(self) -> int:
         return self._connection.changes()
@@ -108,7 +110,7 @@ class Writer:
     async def checkpoint(self) -> None:
         """Move everything from the WAL to the database and cut the WAL to nothing."""
         if self._wal_pages and not self._is_down:
-            await self._in_thread(lambda: self._checkpoint("TRUNCATE"))
+            await self._checkpoint("TRUNCATE")
 
     async def close(self) -> None:
         await self._group.close()
@@ -117,13 +119,16 @@ class Writer:
         self._connection.close()
 
     def fail(self, reason: Exception) -> None:
-        """The disk or the file cannot be trusted: nothing is written or synced any more."""
+        """The disk or the file cannot be trusted: nothing is written or synced any more.
+
+        Called on the event loop, since that is where the process is ended.
+        """
         if self._is_down:
             return
         self._is_down = True
         self._on_fatal(
-            f"the store failed ({type(reason).__name__}): check the disk, then start again; "
-            "if the database is damaged restore it from a backup"
+            f"{self._connection.filename}: the store failed ({type(reason).__name__}: {reason}): "
+            "check the disk, then start again; if the database is damaged restore it from a backup"
         )
 
     async def _commit(self, batch: Sequence[Work]) -> Sequence[Any]:
@@ -131,38 +136,53 @@ class Writer:
             return [StorageUnavailable()] * len(batch)
         try:
             return await self._try_commit(batch)
-        except apsw.FullError:
-            self.full_at = self._clock.monotonic()
-            error: GatewayError = StorageFull()
-        except apsw.BusyError:
-            error = StoreBusy()
         except _BROKEN_OPERATION:
             self._rollback()
             return await self._commit_one_by_one(batch)
         except apsw.Error as exc:
-            self.fail(exc)
-            return [CommitUnknown()] * len(batch)
-        self._rollback()
-        return [error] * len(batch)
+            return [self._refuse(exc)] * len(batch)
 
     async def _commit_one_by_one(self, batch: Sequence[Work]) -> Sequence[Any]:
         """One operation is broken: let it fail alone."""
         results: list[Any] = []
         for work in batch:
+            if self._is_down:
+                results.append(StorageUnavailable())
+                continue
             try:
                 results.extend(await self._try_commit([work]))
             except _BROKEN_OPERATION as exc:
                 self._rollback()
                 results.append(exc)
+            except apsw.Error as exc:
+                results.append(self._refuse(exc))
         return results
+
+    def _refuse(self, reason: apsw.Error) -> GatewayError:
+        """What those are told whose transaction met ``reason``; only a full or a busy disk is survived."""
+        error: GatewayError
+        match reason:
+            case apsw.FullError():
+                self.full_at = self._clock.monotonic()
+                error = StorageFull()
+            case apsw.BusyError():
+                error = StoreBusy()
+            case _:
+                self.fail(reason)
+                return CommitUnknown()
+        self._rollback()
+        return error
 
     async def _try_commit(self, batch: Sequence[Work]) -> Sequence[Any]:
         await self._begin()
+        self._transaction.now = self._clock.now_ms()
         if any(work.is_heavy for work in batch) or sum(work.size for work in batch) > _LARGE_BATCH:
             results = await self._in_thread(lambda: self._apply(batch))
         else:
             results = self._apply(batch)
+        fault_points.reached("before_commit")
         await self._in_thread(lambda: self._connection.execute("COMMIT"))
+        fault_points.reached("after_commit_before_reply")
         return results
 
     async def _begin(self) -> None:
@@ -181,7 +201,6 @@ class Writer:
 
     def _apply(self, batch: Sequence[Work]) -> list[Any]:
         transaction = self._transaction
-        transaction.now = self._clock.now_ms()
         results: list[Any] = []
         for work in batch:
             try:
@@ -203,11 +222,12 @@ class Writer:
         size = self._wal_pages * PAGE_SIZE
         if size < _CHECKPOINT_AT or self._is_down:
             return
-        await self._in_thread(lambda: self._checkpoint("TRUNCATE" if size > _TRUNCATE_AT else "PASSIVE"))
+        await self._checkpoint("TRUNCATE" if size > _TRUNCATE_AT else "PASSIVE")
 
-    def _checkpoint(self, mode: str) -> None:
+    async def _checkpoint(self, mode: str) -> None:
+        statement = f"PRAGMA wal_checkpoint({mode})"
         try:
-            self._connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()
+            await self._in_thread(lambda: self._connection.execute(statement).fetchall())
         except (apsw.BusyError, apsw.LockedError):
             return  # a reader is in the way; the next one will do
         except apsw.FullError:

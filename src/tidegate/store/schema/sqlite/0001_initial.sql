@@ -28,6 +28,7 @@ CREATE TABLE jobs (
     request_id         TEXT    NOT NULL,
     created_at         INTEGER NOT NULL,
     deadline_at        INTEGER NOT NULL,
+    request_digest     INTEGER NOT NULL, -- CRC-32 of id and body, checked whenever the body is read
 
     status             TEXT    NOT NULL, -- pending, processing, completed, failed
     rank               REAL,             -- place in the lane; NULL while the job waits for run_at
@@ -46,6 +47,7 @@ CREATE TABLE jobs (
     expires_at         INTEGER,
     status_code        INTEGER,
     outcome            TEXT,
+    result_digest      INTEGER,          -- CRC-32 of id and result, checked whenever the result is read
     error_code         TEXT,
     error              TEXT              -- JSON of the job error
 );
