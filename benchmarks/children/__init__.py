@@ -1,0 +1,4 @@
+"""Programs that run on the server's core: yardsticks, and parts of the gateway measured on their own.
+
+The only modules here that import Tidegate, each started with ``PYTHONPATH`` at the checkout to be measured.
+"""

@@ -1,0 +1,1 @@
+"""What is measured: one file per subject, each a function from a ``Bench`` to a ``Report``."""

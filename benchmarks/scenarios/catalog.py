@@ -1,0 +1,25 @@
+"""Every scenario by its name, in the order they are run."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
+
+from benchmarks.bench import Bench
+from benchmarks.report import Report
+from benchmarks.scenarios import backlog, credentials, end_to_end, memory, poll, store, submit
+
+Scenario = Callable[[Bench], Awaitable[Report]]
+
+SCENARIOS: Final[Mapping[str, Scenario]] = {
+    "store": store.run,
+    "submit": submit.run,
+    "poll": poll.run,
+    "end-to-end": end_to_end.run,
+    "credentials": credentials.run,
+    "backlog": backlog.run,
+    "memory": memory.run,
+}
+
+
+def about(scenario: Scenario) -> str:
+    """One line for people."""
+    return (scenario.__doc__ or "").strip().splitlines()[0]
