@@ -91,7 +91,7 @@ class GatewayProtocol(HttpToolsProtocol):
             return
         began_in = self._phase
         self._had_body = False
-        if began_in is not _Phase.BODY and _OFFER.search(data) is not None:
+        if began_in is not _Phase.BODY:
             data = _without_offer(data)
         try:
             self.parser.feed_data(data)
@@ -331,8 +331,11 @@ def _without_offer(data: bytes) -> bytes:
 
     Java's client makes the offer with every first request.
     """
-    head, end, rest = data.partition(b"\r\n\r\n")
-    return _OFFER.sub(_IGNORED_OFFER, head) + end + rest
+    end = data.find(b"\r\n\r\n")
+    if _OFFER.search(data, 0, end if end >= 0 else len(data)) is None:
+        return data
+    head, end_of_head, rest = data.partition(b"\r\n\r\n")
+    return _OFFER.sub(_IGNORED_OFFER, head) + end_of_head + rest
 
 
 async def _answer(

@@ -132,8 +132,9 @@ class SqliteStore:
             await self._writer.run(
                 lambda tx: tx.execute("UPDATE boots SET is_clean = 1 WHERE id = ?", (tx.boot_id,)).close()
             )
-        await self._writer.close()
+        await self._writer.finish()
         self._readers.close()
+        self._writer.close()
         self._lock.release()
 
 

@@ -23,8 +23,8 @@ from tidegate.store.sqlite.turns import Turns
 
 T = TypeVar("T")
 
-_LARGE_BATCH: Final = 2**20
-_CHECKPOINT_AT: Final = 4 * 2**20
+_LARGE_BATCH: Final = 2**22
+_CHECKPOINT_AT: Final = 16 * 2**20
 _TRUNCATE_AT: Final = 64 * 2**20
 _BROKEN_OPERATION: Final = (
     apsw.ConstraintError, apsw.SQLError, apsw.BindingsError, apsw.MismatchError, apsw.TooBigError,
@@ -112,9 +112,13 @@ class Writer:
         if self._wal_pages and not self._is_down:
             await self._checkpoint("TRUNCATE")
 
-    async def close(self) -> None:
+    async def finish(self) -> None:
+        """Whatever waits is written, and nothing after it."""
         await self._group.close()
         await self.checkpoint()
+
+    def close(self) -> None:
+        """After everybody else's connection: only the last one may put the file in order, and a reader cannot."""
         self._thread.shutdown()
         self._connection.close()
 

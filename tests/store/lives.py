@@ -1,0 +1,245 @@
+"""Random lives of a store, written down as they go, and what must be left of one after a power cut."""
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from pathlib import Path
+from random import Random
+from typing import Any, Final, final
+
+import apsw
+from msgspec import Struct
+
+from support.disk_model import Event, Fact, Image
+from support.fakes import SeededRng
+from support.recording_vfs import Recording
+from support.stores import BODY, REFUSED, StoreUnderTest
+from tidegate.domain.access import AllOwners
+from tidegate.domain.errors import StoreError
+from tidegate.domain.jobs import Claimed, Completed, Failed, Idempotency, JobId, JobRef, Postponed
+from tidegate.store.sqlite.connection import StoreRefused
+from tidegate.store.sqlite.rows import id_from_bytes, id_to_bytes
+
+_ROUNDS: Final = 40
+_LOSSES: Final = 1000
+"""Every crash of a life costs its jobs a worker; that is not what is asked here."""
+_EVERYBODY: Final = AllOwners()
+_SHORT: Final = 5
+GONE: Final = "gone"
+_HALVES: Final = (
+    "SELECT seq FROM jobs WHERE seq NOT IN (SELECT job FROM job_request)",
+    "SELECT job FROM job_request WHERE job NOT IN (SELECT seq FROM jobs)",
+    "SELECT seq FROM jobs WHERE (status = 'completed') <> (seq IN (SELECT job FROM job_result))",
+)
+
+
+def path_of(root: Path) -> Path:
+    """Where the database of a life lies: in directories that its first start makes."""
+    return root / "data" / "deep" / "tidegate.db"
+
+
+class Step(Struct, frozen=True):
+    """Something that is asked of the store for one job; told once it is durable."""
+
+    job: JobId
+    number: int
+    becomes: str
+    is_told: bool
+    content: bytes = b""
+    """The body, of an accepted job; the result, of a completed one."""
+    idempotency: Idempotency | None = None
+
+
+@final
+class Life:
+    """Submits, claims, endings, cancels, crashes, restarts and checkpoints in an order that chance decides."""
+
+    def __init__(self, rng: Random, root: Path, recording: Recording) -> None:
+        self._rng = rng
+        self._recording = recording
+        self.store = StoreUnderTest(path_of(root), loss_budget=_LOSSES, options={"vfs": str(root)})
+        self._steps: dict[JobId, int] = {}
+        self._claimed: list[Claimed] = []
+        self._pending: set[JobId] = set()
+        self._short: set[JobId] = set()
+        """Jobs whose results do not live long."""
+        self._expiring: set[JobId] = set()
+        self._scan: apsw.Connection | None = None
+
+    async def live(self) -> None:
+        self.store.open()
+        doings = [
+            self._submit, self._submit, self._submit, self._claim, self._claim, self._end, self._end, self._end,
+            self._cancel, self._prune, self._checkpoint, self._read, self._crash, self._restart,
+        ]  # fmt: skip
+        for _ in range(_ROUNDS):
+            await self._rng.choice(doings)()
+            self.store.later(seconds=self._rng.choice([0, 0, 1, 20]))
+        self._stop_reading()
+        await self.store.store.close()
+
+    async def _submit(self) -> None:
+        await asyncio.gather(*[self._accept() for _ in range(self._rng.randint(1, 6))])
+
+    async def _accept(self) -> None:
+        is_short = self._rng.random() < 0.3
+        job = self.store.new_job(
+            body=BODY + b" " * self._rng.choice([0, 10, 700, 9_000, 40_000]),
+            result_ttl=_SHORT if is_short else 3600,
+            metadata=self._rng.choice([None, b'{"a":1}']),
+            idempotency=self.store.idempotency(str(len(self._steps))) if self._rng.random() < 0.5 else None,
+        )
+        self._steps[job.id] = -1
+        await self._do(
+            job.id, "pending", self.store.jobs.accept(job), content=job.body, idempotency=job.idempotency
+        )
+        self._pending.add(job.id)
+        if is_short:
+            self._short.add(job.id)
+
+    async def _claim(self) -> None:
+        """Nothing to write down: after a power cut whatever was running is pending again."""
+        for claimed in await self.store.claim(self._rng.randint(1, 8)):
+            self._claimed.append(claimed)
+            self._pending.discard(claimed.lease.job_id)
+
+    async def _end(self) -> None:
+        self._rng.shuffle(self._claimed)
+        ending, self._claimed = self._claimed[:3], self._claimed[3:]
+        await asyncio.gather(*[self._settle(claimed) for claimed in ending])
+
+    async def _settle(self, claimed: Claimed) -> None:
+        job, lease, jobs = claimed.lease.job_id, claimed.lease, self.store.jobs
+        match self._rng.choice(["completed", "completed", "failed", "pending"]):
+            case "completed":
+                result = b'{"said":"%s"}' % (b"x" * self._rng.choice([10, 3_000, 30_000]))
+                await self._do(job, "completed", jobs.settle(lease, Completed(result), ()), content=result)
+            case "failed":
+                await self._do(job, "failed", jobs.settle(lease, Failed(REFUSED), ()))
+            case _:
+                await self._do(job, "pending", jobs.settle(lease, Postponed(is_charged=False), ()))
+                self._pending.add(job)
+
+    async def _cancel(self) -> None:
+        for job in self._rng.sample(sorted(self._pending), min(2, len(self._pending))):
+            self._pending.discard(job)
+            await self._do(job, "failed", self.store.jobs.cancel(_EVERYBODY, JobRef(job)))
+
+    async def _prune(self) -> None:
+        """Whatever has ended and does not live long is due."""
+        self.store.later(seconds=_SHORT)
+        ended, self._expiring = self._expiring, set()
+        for job in sorted(ended):
+            self._steps[job] += 1
+            self._note(job, GONE, is_told=False)
+        await self.store.jobs.prune(limit=1000)
+        for job in sorted(ended):
+            self._note(job, GONE, is_told=True)
+
+    async def _checkpoint(self) -> None:
+        await self.store.store._writer._checkpoint(self._rng.choice(["PASSIVE", "PASSIVE", "TRUNCATE"]))
+
+    async def _read(self) -> None:
+        """A reader holds its moment of the database, and with it the WAL, until the next read or restart."""
+        if self._scan is not None:
+            self._stop_reading()
+            return
+        self._scan = self.store.store._readers._scanners.get()
+        self._scan.execute("BEGIN")
+        self._scan.execute("SELECT count(*) FROM jobs").fetchall()
+
+    def _stop_reading(self) -> None:
+        if self._scan is not None:
+            self._scan.execute("ROLLBACK")
+            self.store.store._readers._scanners.put(self._scan)
+            self._scan = None
+
+    async def _crash(self) -> None:
+        self._stop_reading()
+        self.store.crash_and_restart()
+        self._take_back()
+
+    async def _restart(self) -> None:
+        self._stop_reading()
+        await self.store.store.close()
+        self.store.open()
+        self._take_back()
+
+    def _take_back(self) -> None:
+        """The next start has made pending what was running."""
+        self._pending |= {claimed.lease.job_id for claimed in self._claimed}
+        self._claimed.clear()
+
+    async def _do(self, job: JobId, becomes: str, doing: Awaitable[object], **facts: Any) -> None:
+        self._steps[job] += 1
+        self._note(job, becomes, is_told=False, **facts)
+        await doing
+        self._note(job, becomes, is_told=True, **facts)
+        if becomes in {"completed", "failed"} and job in self._short:
+            self._expiring.add(job)
+
+    def _note(self, job: JobId, becomes: str, *, is_told: bool, **facts: Any) -> None:
+        self._recording.fact(Step(job, self._steps[job], becomes, is_told, **facts))
+
+
+async def verify(events: Sequence[Event], image: Image, root: Path, after: Path) -> list[str]:
+    """Open what is left, and say what is wrong with it."""
+    for path, content in image.items():
+        place = after / path.relative_to(root)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(content)
+    place = after / path_of(root).relative_to(root)
+    store = StoreUnderTest(place, rng=SeededRng(len(events)), loss_budget=_LOSSES)
+    try:
+        store.open()
+    except StoreRefused as refusal:
+        return [str(refusal)]
+    try:
+        wrong = [*await _missing(store, events), *_damage(store)]
+        await store.accept()
+    except StoreError as error:
+        wrong = [str(error)]
+    store.pull_the_plug()
+    return [*wrong, *store.fatal]
+
+
+async def _missing(store: StoreUnderTest, events: Sequence[Event]) -> list[str]:
+    jobs: dict[JobId, list[Step]] = {}
+    for event in events:
+        if isinstance(event, Fact):
+            jobs.setdefault(event.value.job, []).append(event.value)
+    wrong = [f"{job}: {found}" for job, steps in jobs.items() if (found := await _wrong(store, job, steps))]
+    unknown = [row[0] for row in _rows(store, "SELECT id FROM jobs") if id_from_bytes(row[0]) not in jobs]
+    return [*wrong, *(f"{job.hex()}: nobody submitted it" for job in unknown)]
+
+
+async def _wrong(store: StoreUnderTest, job: JobId, steps: Sequence[Step]) -> str | None:
+    """What was told last must be true, or something that was asked for after it."""
+    told = max((step.number for step in steps if step.is_told), default=-1)
+    possible = {step.becomes: step for step in steps if step.number >= told}
+    found = await store.jobs.get(_EVERYBODY, JobRef(job))
+    if found is None:
+        return None if told < 0 or GONE in possible else f"gone, though told {told}"
+    if found.status not in possible:
+        return f"{found.status}, not {sorted(possible)}"
+    (row,) = _rows(
+        store, "SELECT body FROM jobs JOIN job_request ON job = seq WHERE id = ?", id_to_bytes(job)
+    )
+    if row[0] != steps[0].content:
+        return "another body"
+    if found.status == "completed" and found.result != possible["completed"].content:
+        return "another result"
+    idempotency = steps[0].idempotency
+    if idempotency is not None:
+        replayed = await store.jobs.replayed(idempotency)
+        if replayed is None or replayed.id != job:
+            return "its idempotency key is not known"
+    return None
+
+
+def _damage(store: StoreUnderTest) -> list[str]:
+    halves = [f"half a job: {row}" for sql in _HALVES for row in _rows(store, sql)]
+    return [*halves, *(row[0] for row in _rows(store, "PRAGMA integrity_check") if row[0] != "ok")]
+
+
+def _rows(store: StoreUnderTest, sql: str, *bindings: Any) -> list[Any]:
+    return store.store._writer._connection.execute(sql, bindings).fetchall()
