@@ -4,14 +4,13 @@ import asyncio
 from collections.abc import Awaitable, Sequence
 from pathlib import Path
 from random import Random
-from typing import Any, Final, final
+from typing import Any, Final, Protocol, final
 
 import apsw
 from msgspec import Struct
 
-from support.disk_model import Event, Fact, Image
+from support.disk_model import Event, Fact
 from support.fakes import SeededRng
-from support.recording_vfs import Recording
 from support.stores import BODY, REFUSED, StoreUnderTest
 from tidegate.domain.access import AllOwners
 from tidegate.domain.errors import StoreError
@@ -32,9 +31,10 @@ _HALVES: Final = (
 )
 
 
-def path_of(root: Path) -> Path:
-    """Where the database of a life lies: in directories that its first start makes."""
-    return root / "data" / "deep" / "tidegate.db"
+class Diary(Protocol):
+    """Where a life is written down."""
+
+    def fact(self, value: Any) -> None: ...
 
 
 class Step(Struct, frozen=True):
@@ -53,10 +53,11 @@ class Step(Struct, frozen=True):
 class Life:
     """Submits, claims, endings, cancels, crashes, restarts and checkpoints in an order that chance decides."""
 
-    def __init__(self, rng: Random, root: Path, recording: Recording) -> None:
+    def __init__(self, rng: Random, path: Path, diary: Diary, *, vfs: str, rounds: int = _ROUNDS) -> None:
         self._rng = rng
-        self._recording = recording
-        self.store = StoreUnderTest(path_of(root), loss_budget=_LOSSES, options={"vfs": str(root)})
+        self._diary = diary
+        self._rounds = rounds
+        self.store = StoreUnderTest(path, loss_budget=_LOSSES, options={"vfs": vfs})
         self._steps: dict[JobId, int] = {}
         self._claimed: list[Claimed] = []
         self._pending: set[JobId] = set()
@@ -66,13 +67,21 @@ class Life:
         self._scan: apsw.Connection | None = None
 
     async def live(self) -> None:
+        try:
+            await self._live()
+        finally:
+            self._stop_reading()
+
+    async def _live(self) -> None:
         self.store.open()
         doings = [
             self._submit, self._submit, self._submit, self._claim, self._claim, self._end, self._end, self._end,
             self._cancel, self._prune, self._checkpoint, self._read, self._crash, self._restart,
         ]  # fmt: skip
-        for _ in range(_ROUNDS):
+        for _ in range(self._rounds):
             await self._rng.choice(doings)()
+            if self.store.fatal:
+                return  # the process ends
             self.store.later(seconds=self._rng.choice([0, 0, 1, 20]))
         self._stop_reading()
         await self.store.store.close()
@@ -161,8 +170,9 @@ class Life:
     async def _restart(self) -> None:
         self._stop_reading()
         await self.store.store.close()
-        self.store.open()
-        self._take_back()
+        if not self.store.fatal:
+            self.store.open()
+            self._take_back()
 
     def _take_back(self) -> None:
         """The next start has made pending what was running."""
@@ -178,17 +188,12 @@ class Life:
             self._expiring.add(job)
 
     def _note(self, job: JobId, becomes: str, *, is_told: bool, **facts: Any) -> None:
-        self._recording.fact(Step(job, self._steps[job], becomes, is_told, **facts))
+        self._diary.fact(Step(job, self._steps[job], becomes, is_told, **facts))
 
 
-async def verify(events: Sequence[Event], image: Image, root: Path, after: Path) -> list[str]:
-    """Open what is left, and say what is wrong with it."""
-    for path, content in image.items():
-        place = after / path.relative_to(root)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_bytes(content)
-    place = after / path_of(root).relative_to(root)
-    store = StoreUnderTest(place, rng=SeededRng(len(events)), loss_budget=_LOSSES)
+async def wrongs(path: Path, events: Sequence[Event]) -> list[str]:
+    """Open what is left of a store with these events, and say what is wrong with it."""
+    store = StoreUnderTest(path, rng=SeededRng(1 + len(events)), loss_budget=_LOSSES)
     try:
         store.open()
     except StoreRefused as refusal:

@@ -15,8 +15,8 @@ from typing import Final
 
 import pytest
 
-from store.lives import Life, verify
-from support.disk_model import Event, images
+from store.lives import Life, wrongs
+from support.disk_model import Event, Image, images
 from support.recording_vfs import recorded
 from support.virtual_time import VirtualLoop
 from tidegate.store.sqlite import connection
@@ -24,13 +24,15 @@ from tidegate.store.sqlite import connection
 CUTS: Final = int(os.environ.get("TIDEGATE_CUTS", "300"))
 ONLY: Final = os.environ.get("TIDEGATE_CUT")
 CUTS_A_LIFE: Final = 30
+DATABASE: Final = Path("data/deep/tidegate.db")
+"""In directories that the first start makes."""
 FAST: Final = Path("/dev/shm")
 
 
 def record(seed: int, root: Path) -> Sequence[Event]:
     """One life of a store below ``root``, from its first start on."""
     with recorded(root) as recording:
-        life = Life(Random(f"life {seed}"), root, recording)
+        life = Life(Random(f"life {seed}"), root / DATABASE, recording, vfs=str(root))
         with asyncio.Runner(loop_factory=VirtualLoop) as runner:
             runner.run(life.live())
     return recording.events
@@ -57,7 +59,15 @@ def losses(seed: int, cuts: int, *, forgets_names: bool = False) -> Iterator[tup
                 TemporaryDirectory(dir=directory) as after,
                 asyncio.Runner(loop_factory=VirtualLoop) as runner,
             ):
-                yield f"{seed}:{cut}", runner.run(verify(events[:cut], image, root, Path(after)))
+                write(image, root, Path(after))
+                yield f"{seed}:{cut}", runner.run(wrongs(Path(after) / DATABASE, events[:cut]))
+
+
+def write(image: Image, root: Path, after: Path) -> None:
+    for path, content in image.items():
+        place = after / path.relative_to(root)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(content)
 
 
 def lives() -> Sequence[int]:

@@ -16,17 +16,29 @@ class FaultyVFS(apsw.VFS):
         self.name = name
         self.calls: Counter[str] = Counter()
         self.failures: dict[str, type[apsw.Error]] = {}
+        self.afterwards: Counter[str] | None = None
+        """What was asked since the one call that was to fail did."""
+        self._to_fail: tuple[str, int] | None = None
         super().__init__(name, "")
 
     def fail(self, call: str, error: type[apsw.Error]) -> None:
         """From now on ``call`` fails with ``error``."""
         self.failures[call] = error
 
+    def fail_once(self, call: str, number: int) -> None:
+        """The ``number``-th ``call`` from now on fails with an I/O error, and no other."""
+        self._to_fail = (call, self.calls[call] + number)
+
     def heal(self) -> None:
         self.failures.clear()
 
     def asked(self, call: str) -> None:
         self.calls[call] += 1
+        if self.afterwards is not None:
+            self.afterwards[call] += 1
+        if self._to_fail == (call, self.calls[call]):
+            self.afterwards = Counter()
+            raise apsw.IOError(f"{call} fails")
         error = self.failures.get(call)
         if error is not None:
             raise error(f"{call} fails")
