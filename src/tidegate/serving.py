@@ -12,6 +12,7 @@ from typing import Final, final
 
 import uvicorn
 
+from tidegate.acceptor import Acceptor
 from tidegate.api.connection_watch import DEFAULT_LIMITS, ConnectionLimits
 from tidegate.api.protocol import protocol_within
 from tidegate.api.tokens import warm_up
@@ -33,7 +34,20 @@ class CannotListen(Exception):
 
 @final
 class _HttpServer(uvicorn.Server):
-    """uvicorn without its own idea of signals: the gateway drains first."""
+    """uvicorn with a listener of ours and without its own idea of signals: the gateway drains first."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        acceptors = [Acceptor(listener, self._new_connection) for listener in sockets or ()]
+        for acceptor in acceptors:
+            acceptor.start()
+        self.servers = acceptors  # type: ignore[assignment]  # all that uvicorn does with one is to close it
+        self.started = True
+
+    def _new_connection(self) -> asyncio.Protocol:
+        protocol: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]  # a class of ours
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return protocol
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -113,7 +127,10 @@ class Process:
             self._listen()
             await self._until_listening(serving)
             await on_ready()
-            await warm_up()
+            with contextlib.suppress(
+                ImportError, OSError
+            ):  # while descriptors are used up; later it can be loaded
+                await warm_up()
             _leave_alone_what_stays()
             await self._stop.wait()
             await self._drain()

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import resource
 import socket
 from collections.abc import AsyncIterator
 from typing import Annotated, Final, Literal
@@ -68,6 +69,7 @@ def serve(
     output: Output = DEFAULT_OUTPUT,
 ) -> int:
     _arm_fault_points()
+    _take_all_descriptors()
     settings = require_settings(source, {"server.host": host, "server.port": port, "store.url": store})
     if not allow_anonymous_public:
         _refuse_an_open_door(settings)
@@ -107,6 +109,12 @@ async def _start_of(gateway: Gateway, address: tuple[str, int], *, has_file: boo
         lacks_keys=has_file and not has_keys and gateway.settings.auth.required,
         rescued=gateway.store.rescued,
     )
+
+
+def _take_all_descriptors() -> None:
+    """Clients and vendors need one each, and the usual limit is meant for programs that have neither."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _arm_fault_points() -> None:
