@@ -4,10 +4,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 UV_VERSION := 0.13.9
 
-.PHONY: help setup demo serve test check lint format clean
+.PHONY: help setup demo serve test security chaos check lint format audit bench bench-compare bench-peers soak clean
 
 help: ## list the commands
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 setup: .venv/.ready ## create .venv with the locked dependencies and the console script in it
 
@@ -26,6 +26,13 @@ serve: setup ## a gateway on http://127.0.0.1:8080 with data in ./tidegate-data
 test: setup ## all tests
 	$(BIN)/pytest
 
+security: setup ## the attacks alone: tokens, sockets, bodies, isolation, secrets, supply chain
+	$(BIN)/pytest tests/security tests/api/test_protocol.py tests/api/test_slow_clients.py tests/api/test_bombs*.py \
+		tests/api/test_jwt.py tests/api/test_jwt_forged.py tests/test_supply_chain.py
+
+chaos: setup ## the long versions: power cuts, failing disks, flipped bits, kills, simulated lives; about an hour
+	$(BIN)/python tests/support/chaos.py
+
 check: lint test ## what a reviewer would run
 
 lint: setup ## format, lint, strict types, import rules
@@ -37,6 +44,22 @@ lint: setup ## format, lint, strict types, import rules
 format: setup ## mend the format
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix-only
+
+audit: setup ## known holes in what is locked; needs an index that tells of them
+	$(BIN)/uv export --quiet --frozen --no-dev --no-emit-project > .cache/requirements.txt
+	$(BIN)/uv tool run pip-audit --disable-pip --require-hashes --strict -r .cache/requirements.txt
+
+bench: setup ## every figure beside its yardsticks; ten minutes, on an otherwise idle machine
+	$(BIN)/python -m benchmarks run
+
+bench-compare: setup ## this tree against another commit, in turns: make bench-compare BASE=v0.1.0
+	$(BIN)/python -m benchmarks compare $(BASE)
+
+bench-peers: setup ## other gateways on the same vendor; installs them under .cache
+	$(BIN)/python -m benchmarks peers
+
+soak: setup ## half load for ten minutes: nothing may grow, nothing get lost
+	$(BIN)/python -m benchmarks soak --minutes $(or $(MINUTES),10)
 
 clean: ## remove what can be made again
 	rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

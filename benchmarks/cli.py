@@ -8,9 +8,11 @@ from cyclopts import App, Parameter
 from msgspec.structs import replace
 from rich.console import Console
 
-from benchmarks import results, tables
-from benchmarks.bench import QUICK, Pace
-from benchmarks.running import in_loop, measure
+from benchmarks import comparing, peering, publishing, results, soaking, tables
+from benchmarks.bench import QUICK, Bench, Pace
+from benchmarks.machine.disk import require_real_disk
+from benchmarks.progress import Display
+from benchmarks.running import in_loop, measure, work_folder
 from benchmarks.scenarios.catalog import SCENARIOS, about
 
 ROOT = Path(__file__).parents[1]
@@ -26,9 +28,7 @@ def run(
     quick: Annotated[
         bool, Parameter(help="Two short rounds of smaller loads, for a look.", negative="")
     ] = False,
-    json: Annotated[
-        Path | None, Parameter(help="Where the results go; benchmarks/results/COMMIT.json.")
-    ] = None,
+    json: Annotated[Path | None, Parameter(help="Where the results go; .cache/results/COMMIT.json.")] = None,
     directory: Annotated[Path, Parameter(help="Folder on a real disk for stores.")] = ROOT
     / ".cache"
     / "bench",
@@ -50,6 +50,83 @@ def run(
     tables.show(found, _console())
     sys.stdout.write(f"{path}\n")
     return int(any(report.failure is not None for report in found.reports))
+
+
+@app.command
+def compare(
+    base: Annotated[str, Parameter(help="A git revision.")],
+    /,
+    *,
+    rounds: Annotated[int | None, Parameter(help="How often each is measured; 5.")] = None,
+    seconds: Annotated[float | None, Parameter(help="Length of a round; 3.")] = None,
+    quick: Annotated[bool, Parameter(help="Two short rounds.", negative="")] = False,
+    directory: Annotated[Path, Parameter(help="Folder on a real disk for stores.")] = ROOT
+    / ".cache"
+    / "bench",
+) -> int:
+    """Measure this tree and another commit in turns, and print the ratios."""
+    pace = _pace(quick=quick, rounds=rounds, seconds=seconds)
+    with (
+        work_folder(directory) as folder,
+        comparing.checkout(ROOT, base, folder / "base") as other,
+        Display(1) as display,
+    ):
+        bench = Bench(ROOT / "src", folder, pace, display.say)
+        pairs = in_loop(comparing.compare(bench, other / "src"))
+    tables.show_pairs(f"{results.commit_of(ROOT)} against {base}", pairs, _console())
+    return 0
+
+
+@app.command
+def soak(
+    *,
+    minutes: Annotated[float, Parameter(help="How long.")] = 10.0,
+    json: Annotated[Path | None, Parameter(help="Where the result goes, if anywhere.")] = None,
+    directory: Annotated[Path, Parameter(help="Folder on a real disk for stores.")] = ROOT
+    / ".cache"
+    / "bench",
+) -> int:
+    """Half the highest load for minutes: nothing may grow, nothing get lost. Exit code 1 when something does."""
+    with work_folder(directory) as folder, Display(1) as display:
+        bench = Bench(ROOT / "src", folder, Pace(), display.say)
+        report = in_loop(soaking.soak(bench, minutes))
+        machine = results.this_machine(require_real_disk(folder), bench.cores.note)
+    found = results.Results(results.commit_of(ROOT), results.now(), bench.pace, machine, [report])
+    if json is not None:
+        results.write(found, json)
+    tables.show(found, _console())
+    return int(not all(check.is_met for check in report.checks))
+
+
+@app.command
+def peers(
+    *,
+    requests: Annotated[int, Parameter(help="Calls through each.")] = 2000,
+    directory: Annotated[Path, Parameter(help="Folder on a real disk; peers are installed in it.")] = ROOT
+    / ".cache"
+    / "peers",
+) -> int:
+    """Run other gateways beside this one against the same mock vendor. Installs them first, from their registries."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with work_folder(ROOT / ".cache" / "bench") as folder, Display(1) as display:
+        bench = Bench(ROOT / "src", folder, Pace(), display.say)
+        found = in_loop(peering.measure(bench, directory, requests))
+    tables.show_peers(found, _console())
+    return 0
+
+
+@app.command
+def publish(
+    json: Annotated[Path, Parameter(help="Results of a run.")] = results.LATEST,
+    /,
+) -> int:
+    """Write the tables of a run into README.md and docs/benchmarks.md, and keep the run beside them."""
+    found = results.read(json)
+    if json != results.LATEST:
+        results.write(found, results.LATEST)
+    for path, text in publishing.pages(ROOT, found).items():
+        path.write_text(text, "utf-8")
+    return 0
 
 
 def _console() -> Console:

@@ -12,7 +12,9 @@ from msgspec import Struct
 from benchmarks.bench import Pace
 from benchmarks.report import Report
 
-FOLDER = Path(__file__).parent / "results"
+FOLDER = Path(__file__).parents[1] / ".cache" / "results"
+LATEST = Path(__file__).parents[1] / "docs" / "benchmarks.json"
+"""The run whose tables are published."""
 
 
 class Machine(Struct, frozen=True):

@@ -1,13 +1,15 @@
 """Results as tables: on a terminal, and as Markdown for the documentation."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.comparing import Pair
+from benchmarks.peering import Peer
 from benchmarks.report import Check, Figure
 from benchmarks.results import Results
-from benchmarks.samples import best_rate, known, least_cpu
+from benchmarks.samples import Sample, best_rate, known, least_cpu
 
 _CHECK_COLUMNS = ("scenario", "target", "wanted", "measured", "met", "how")
 _FIGURE_COLUMNS = (
@@ -78,6 +80,46 @@ def show(results: Results, console: Console) -> None:
     console.print(f"{met} of {len(checks)} targets met", highlight=False)
 
 
+def show_pairs(title: str, pairs: Sequence[Pair], console: Console) -> None:
+    rows = [
+        (
+            pair.name,
+            number(best_rate(pair.here)),
+            number(best_rate(pair.base)),
+            f"{pair.rate:.2f}",
+            _spread(pair.here, pair.base),
+            "" if pair.cpu is None else f"{pair.cpu:.2f}",
+        )
+        for pair in pairs
+    ]
+    columns = ("measurement", "per second", "base", "rate, of base", "round by round", "CPU, of base")
+    console.print(_rich(title, columns, rows))
+
+
+def _spread(here: Sequence[Sample], base: Sequence[Sample]) -> str:
+    ratios = [mine.rate / theirs.rate for mine, theirs in zip(here, base, strict=True)]
+    return f"{min(ratios):.2f}–{max(ratios):.2f}"
+
+
+def show_peers(peers: Sequence[Peer], console: Console) -> None:
+    columns = ("gateway", "per second", "CPU ms", "p50 ms", "p99 ms", "memory MiB", "ready after s", "note")
+    rows = [
+        (
+            peer.name,
+            *(
+                (number(peer.rate), number(peer.cpu_ms), number(peer.p50), number(peer.p99))
+                if peer.rate
+                else ("",) * 4
+            ),
+            number(peer.memory) if peer.memory else "",
+            number(peer.ready) if peer.ready else "",
+            peer.note,
+        )
+        for peer in peers
+    ]
+    console.print(_rich("The same mock vendor, one process each, 64 clients", columns, rows))
+
+
 def _rich(title: str, columns: Iterable[str], rows: Iterable[Row]) -> Table:
     table = Table(title=title, title_justify="left")
     for column in columns:
@@ -91,4 +133,4 @@ def _coloured(cell: str) -> str:
     return {"yes": "[green]yes[/]", "no": "[red]no[/]"}.get(cell, cell)
 
 
-__all__ = ["Check", "check_rows", "figure_rows", "number", "show"]
+__all__ = ["Check", "check_rows", "figure_rows", "number", "show", "show_pairs", "show_peers"]

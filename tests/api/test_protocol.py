@@ -1,74 +1,16 @@
-"""The wire as shipped: what is no HTTP, what is too much of it, and what comes too slowly (security.md §6, §8)."""
+"""The wire as shipped: what is no HTTP, which path is meant, and what is too much (security.md §6, §8)."""
 
 import asyncio
-import socket
-from collections.abc import AsyncIterator
 
 import pytest
 
+from api.line import HEALTH, SUBMIT, Line
 from api.raw import exchange, parse, request
 from api.refusals import assert_refused
-from api.world import bearer, config_of
-from support.gateway import CHAT, KEY, RunningGateway, chat, running
-from tidegate.api.connection_watch import ConnectionLimits
-from tidegate.mock_vendor import MockVendor
+from api.world import bearer
+from support.gateway import CHAT, KEY, RunningGateway
 
 pytestmark = pytest.mark.anyio
-
-HASTY = ConnectionLimits(
-    time_for_headers=0.3,
-    most_without_headers=20,
-    between_requests=0.3,
-    between_parts=0.3,
-    grace=0.3,
-    without_reading=0.3,
-    lingering=0.3,
-    look_every=0.05,
-)
-HEALTH = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
-AUTHORIZED = f"Host: localhost\r\nAuthorization: Bearer {KEY}\r\n".encode()
-SUBMIT = f"POST {CHAT} HTTP/1.1\r\n".encode() + AUTHORIZED
-
-
-@pytest.fixture(scope="module")
-async def hasty(
-    vendor: MockVendor, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[RunningGateway]:
-    """A gateway with little patience."""
-    directory = tmp_path_factory.mktemp("hasty")
-    async with running(directory, config_of(directory, vendor), HASTY) as gateway:
-        yield gateway
-
-
-class Line:
-    """A connection, byte by byte."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader = reader
-        self.writer = writer
-
-    @classmethod
-    async def to(cls, gateway: RunningGateway, first: bytes = b"") -> "Line":
-        host, _, port = gateway.url.removeprefix("http://").partition(":")
-        line = cls(*await asyncio.open_connection(host, int(port), limit=2**26))
-        line.writer.write(first)
-        return line
-
-    async def rest(self) -> bytes:
-        """What comes until the server closes; nothing where it resets the connection."""
-        try:
-            async with asyncio.timeout(10):
-                return await self.reader.read()
-        except ConnectionError:
-            return b""
-        finally:
-            self.writer.close()
-
-    async def answer(self) -> bytes:
-        async with asyncio.timeout(10):
-            head = await self.reader.readuntil(b"\r\n\r\n")
-            length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
-            return head + await self.reader.readexactly(length)
 
 
 def chunked(body: bytes, extra: bytes = b"") -> bytes:
@@ -237,25 +179,6 @@ async def test_6_headers_within_the_limits_are_taken(gateway: RunningGateway) ->
     assert (await exchange(gateway.url, request("/healthz", *lines))).status_code == 200
 
 
-ENDLESS = {
-    "a URL": b"GET /",
-    "a value": b"GET /healthz HTTP/1.1\r\nX-A: ",
-    "a name": b"GET /healthz HTTP/1.1\r\nX-",
-    "a chunk extension": SUBMIT + b"Transfer-Encoding: chunked\r\n\r\n2;",
-}
-
-
-@pytest.mark.parametrize("start", ENDLESS.values(), ids=ENDLESS.keys())
-async def test_6_what_has_no_end_is_refused_when_it_is_too_long(hasty: RunningGateway, start: bytes) -> None:
-    line = await Line.to(hasty, start)
-    sending = asyncio.create_task(_send_for_ever(line))
-
-    assert (await line.answer())[9:12] in {b"400", b"414", b"431"}
-    with pytest.raises(ConnectionError):
-        await asyncio.wait_for(sending, 10)
-    line.writer.close()
-
-
 @pytest.mark.parametrize(
     "trailers",
     [b"X-A: b\r\n" * 10_000, b"X-A: " + b"a" * 100_000 + b"\r\n", b"X-A: " + b"a" * 40_000 + b"\r\n"],
@@ -320,128 +243,6 @@ async def test_6_whoever_still_sends_hears_why_it_was_refused(gateway: RunningGa
 
         assert (await line.answer()).startswith((b"HTTP/1.1 413 ", b"HTTP/1.1 431 "))
         line.writer.close()
-
-
-async def test_31_lingering_ends(hasty: RunningGateway) -> None:
-    line = await Line.to(hasty, SUBMIT + b"Content-Length: %d\r\n\r\n" % 2**30)
-    await line.answer()
-
-    with pytest.raises(ConnectionError):
-        await asyncio.wait_for(_send_for_ever(line), 10)
-    line.writer.close()
-
-
-async def _send_for_ever(line: Line) -> None:
-    while True:
-        line.writer.write(b"a" * 2**16)
-        await line.writer.drain()
-        await asyncio.sleep(0.01)
-
-
-# What comes too slowly
-
-
-@pytest.mark.parametrize("first", [b"", b"GET", HEALTH[:-2]], ids=["nothing", "a word", "all but the end"])
-async def test_31_headers_that_do_not_come_end_the_connection(hasty: RunningGateway, first: bytes) -> None:
-    assert await (await Line.to(hasty, first)).rest() == b""
-
-
-async def test_31_headers_that_drip_end_the_connection(hasty: RunningGateway) -> None:
-    line = await Line.to(hasty, b"GET /healthz HTTP/1.1\r\n")
-    rest = asyncio.create_task(line.rest())
-    async with asyncio.timeout(10):
-        while not rest.done():
-            line.writer.write(b"X-A: b\r\n")
-            await asyncio.sleep(0.02)
-
-    assert await rest == b""
-
-
-async def test_31_headers_may_drip_behind_an_answer_no_longer_than_before(hasty: RunningGateway) -> None:
-    line = await Line.to(hasty, HEALTH)
-    await line.answer()
-    line.writer.write(b"GET /")
-
-    assert await line.rest() == b""
-
-
-async def test_31_an_idle_connection_is_closed(hasty: RunningGateway) -> None:
-    line = await Line.to(hasty, HEALTH)
-
-    assert b"200 OK" in await line.answer()
-    assert await line.rest() == b""
-
-
-async def test_31_the_oldest_without_headers_makes_room(hasty: RunningGateway) -> None:
-    oldest, *others = [await Line.to(hasty, b"GET") for _ in range(21)]
-
-    assert await oldest.rest() == b""
-    for line in others:
-        line.writer.write(HEALTH[3:])
-        assert b"200 OK" in await line.answer()
-        line.writer.close()
-
-
-@pytest.mark.parametrize("body", [b"", b'{"model":'], ids=["nothing", "a part"])
-async def test_82_a_body_that_does_not_come_is_408_and_the_connection_closed(
-    hasty: RunningGateway, body: bytes
-) -> None:
-    # Read to its end: the server closes without being asked to.
-    response = parse(await (await Line.to(hasty, SUBMIT + b"Content-Length: 99\r\n\r\n" + body)).rest())
-
-    assert_refused(response, "request_timeout", "request body was not received in time")
-    assert response.headers["connection"] == "close"
-
-
-@pytest.mark.parametrize(
-    "framing", [b"Content-Length: 100000\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n"]
-)
-async def test_82_a_body_that_drips_is_408(hasty: RunningGateway, framing: bytes) -> None:
-    """Slower than 1 KiB/s after the time of grace."""
-    line = await Line.to(hasty, SUBMIT + framing)
-    part = b"1\r\n \r\n" if b"chunked" in framing else b" "
-    answer = asyncio.create_task(line.rest())
-    async with asyncio.timeout(10):
-        while not answer.done():
-            line.writer.write(part)
-            await asyncio.sleep(0.02)
-
-    assert_refused(parse(await answer), "request_timeout")
-
-
-async def test_31_a_body_nobody_waits_for_any_more_is_not_waited_for(hasty: RunningGateway) -> None:
-    """Refused for its credential; the rest of the body never comes."""
-    sent = f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n{{"
-    line = await Line.to(hasty, sent.encode())
-
-    assert b"401 Unauthorized" in await line.answer()
-    assert await line.rest() == b""
-
-
-async def test_31_an_answer_that_is_not_read_ends_the_connection(hasty: RunningGateway) -> None:
-    loop = asyncio.get_running_loop()
-    host, _, port = hasty.url.removeprefix("http://").partition(":")
-    with socket.socket() as client:  # nothing reads it by itself, as a stream would
-        client.settimeout(0)
-        await loop.sock_connect(client, (host, int(port)))
-
-        async def ask_for_ever() -> None:
-            while True:  # the document is large: the buffers of both sides fill up
-                await loop.sock_sendall(client, b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 50)
-
-        with pytest.raises(ConnectionError):
-            await asyncio.wait_for(ask_for_ever(), 20)
-
-
-async def test_31_a_held_poll_outlives_all_of_this(hasty: RunningGateway) -> None:
-    job_id = await hasty.accepted(chat("openai/late"))
-    poll = f"GET {CHAT}/{job_id} HTTP/1.1\r\n".encode() + AUTHORIZED + b"Prefer: wait=5\r\n\r\n"
-
-    line = await Line.to(hasty, poll)
-    response = parse(await line.answer())
-    line.writer.close()
-
-    assert (response.status_code, response.json()["status"]) == (200, "completed")
 
 
 # What goes on working
