@@ -3,22 +3,9 @@
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
 
 from benchmarks.results import Results
-from benchmarks.tables import check_rows, figure_rows
-
-_CHECKS: Final = ("scenario", "target", "wanted", "measured", "met", "how")
-_FIGURES: Final = (
-    "scenario",
-    "measurement",
-    "per second",
-    "CPU µs",
-    "p50 ms",
-    "p99 ms",
-    "max ms",
-    "load core",
-)
+from benchmarks.tables import CHECK_COLUMNS, FIGURE_COLUMNS, check_rows, figure_rows
 
 
 class MarksMissing(Exception):
@@ -27,9 +14,9 @@ class MarksMissing(Exception):
 
 def pages(root: Path, found: Results) -> Mapping[Path, str]:
     """What ``README.md`` and ``docs/benchmarks.md`` have to say. Raises ``MarksMissing``."""
-    targets = _markdown(_CHECKS, check_rows(found))
-    figures = _markdown(_FIGURES, figure_rows(found))
-    short = _markdown(_CHECKS[1:5], [row[1:5] for row in check_rows(found)])
+    targets = _markdown(CHECK_COLUMNS, check_rows(found))
+    figures = _markdown(FIGURE_COLUMNS, figure_rows(found))
+    short = _markdown(CHECK_COLUMNS[1:5], [row[1:5] for row in check_rows(found)])
     about = f"{found.title}; {found.conditions}."
     readme, page = root / "README.md", root / "docs" / "benchmarks.md"
     return {

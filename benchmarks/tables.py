@@ -11,8 +11,8 @@ from benchmarks.report import Check, Figure
 from benchmarks.results import Results
 from benchmarks.samples import Sample, best_rate, known, least_cpu
 
-_CHECK_COLUMNS = ("scenario", "target", "wanted", "measured", "met", "how")
-_FIGURE_COLUMNS = (
+CHECK_COLUMNS = ("scenario", "target", "wanted", "measured", "met", "how")
+FIGURE_COLUMNS = (
     "scenario",
     "measurement",
     "per second",
@@ -70,8 +70,8 @@ def number(value: float) -> str:
 def show(results: Results, console: Console) -> None:
     console.print(f"[bold]{results.title}[/]", highlight=False)
     console.print(results.conditions, highlight=False)
-    console.print(_rich("Measurements (best of the rounds)", _FIGURE_COLUMNS, figure_rows(results)))
-    console.print(_rich("Targets", _CHECK_COLUMNS, check_rows(results)))
+    console.print(_rich("Measurements (best of the rounds)", FIGURE_COLUMNS, figure_rows(results)))
+    console.print(_rich("Targets", CHECK_COLUMNS, check_rows(results)))
     for report in results.reports:
         if report.failure is not None:
             console.print(f"[red]{report.scenario} failed:[/] {report.failure}", highlight=False)

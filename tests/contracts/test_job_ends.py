@@ -1,10 +1,8 @@
 """What every job store must do: ends that no worker brings about, lists, and what is told of the queue."""
 
-from datetime import timedelta
-
 import pytest
 
-from support.stores import ALICE, ANONYMOUS, BOB, GROQ, StoreUnderTest
+from support.stores import ALICE, ANONYMOUS, BOB, GROQ, RELEASE, RETRY, StoreUnderTest
 from tidegate.domain.access import AllOwners, OwnedBy
 from tidegate.domain.errors import Conflict, ErrorCode
 from tidegate.domain.inference import Call
@@ -15,14 +13,10 @@ from tidegate.domain.jobs import (
     JobRef,
     Lane,
     Outcome,
-    Postponed,
     Status,
 )
 
 pytestmark = pytest.mark.anyio
-
-RETRY = Postponed(delay=timedelta(seconds=30))
-RELEASE = Postponed(is_charged=False)
 
 
 class TestCancel:

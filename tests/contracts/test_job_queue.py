@@ -5,17 +5,14 @@ from datetime import timedelta
 
 import pytest
 
-from support.stores import ALICE, BOB, GROQ, OPENAI, StoreUnderTest
+from support.stores import ALICE, BOB, GROQ, OPENAI, RELEASE, StoreUnderTest
 from tidegate.domain.access import KeyId, OwnedBy
 from tidegate.domain.jobs import (
     JobRef,
     Outcome,
-    Postponed,
 )
 
 pytestmark = pytest.mark.anyio
-
-RELEASE = Postponed(is_charged=False)
 
 
 class TestClaim:

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from support.stores import ALICE, ANONYMOUS, BOB, REFUSED, StoreUnderTest
+from support.stores import ALICE, ANONYMOUS, BOB, REFUSED, RELEASE, RETRY, StoreUnderTest
 from tidegate.domain.access import ADMIN, AllOwners, KeyId, OwnedBy, owner_of_key
 from tidegate.domain.errors import Conflict, ErrorCode, InvalidRequest
 from tidegate.domain.inference import Call, RequestType, Usage
@@ -19,9 +19,6 @@ from tidegate.domain.jobs import (
 )
 
 pytestmark = pytest.mark.anyio
-
-RETRY = Postponed(delay=timedelta(seconds=30))
-RELEASE = Postponed(is_charged=False)
 
 
 class TestAccept:

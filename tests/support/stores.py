@@ -22,6 +22,7 @@ from tidegate.domain.jobs import (
     NewJob,
     Options,
     Outcome,
+    Postponed,
 )
 from tidegate.store.sqlite import SqliteOptions, SqliteStore
 from tidegate.store.wake_ups import LocalWakeUps
@@ -31,6 +32,8 @@ BOB: Final = owner_of_key(KeyId("bob"))
 OPENAI: Final = Lane("openai")
 GROQ: Final = Lane("groq")
 BODY: Final = b'{"model":"openai/echo","messages":[{"role":"user","content":"hi"}]}'
+RETRY: Final = Postponed(delay=timedelta(seconds=30))
+RELEASE: Final = Postponed(is_charged=False)
 REFUSED: Final = JobError("upstream_rejected", "provider openai: no", 400, Outcome.PROVIDER_ERROR, "openai")
 
 
@@ -135,4 +138,6 @@ class StoreUnderTest:
         return VirtualKey(**(facts | members))
 
 
-__all__ = ["ALICE", "ANONYMOUS", "BOB", "BODY", "GROQ", "OPENAI", "REFUSED", "StoreUnderTest"]
+__all__ = [
+    "ALICE", "ANONYMOUS", "BOB", "BODY", "GROQ", "OPENAI", "REFUSED", "RELEASE", "RETRY", "StoreUnderTest",
+]  # fmt: skip

@@ -114,7 +114,8 @@ async def _start_of(gateway: Gateway, address: tuple[str, int], *, has_file: boo
 def _take_all_descriptors() -> None:
     """Clients and vendors need one each, and the usual limit is meant for programs that have neither."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    with contextlib.suppress(ValueError, OSError):  # macOS says unlimited, and means less
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _arm_fault_points() -> None:
