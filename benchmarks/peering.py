@@ -34,6 +34,7 @@ _SECONDS: Final = 5.0
 _INSTALL_WITHIN: Final = 600.0
 _MIB: Final = 2**20
 _VENDOR_KEY: Final = "sk-vendor-main"
+_PEER_KEY: Final = "sk-a-key-of-the-peer-that-is-long-enough-to-be-taken"
 
 
 class Peer(Struct, frozen=True):
@@ -154,13 +155,15 @@ async def _litellm(bench: Bench, place: Path, vendor: Server) -> AsyncIterator[t
         str(place / "litellm" / "bin" / "litellm"), "--config", str(config), "--host", "127.0.0.1",
         "--port", str(port), "--num_workers", "1", "--telemetry", "False",
     ]  # fmt: skip
-    with _started(bench, command, directory, {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}) as child:
+    with _started(
+        bench, command, directory, {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_MASTER_KEY": _PEER_KEY}
+    ) as child:
         yield child, port
 
 
 def _litellm_call(_vendor: Server) -> bytes:
     return requests.post(
-        "/v1/chat/completions", requests.chat_body(_BODY, "echo"), {"authorization": "Bearer any"}
+        "/v1/chat/completions", requests.chat_body(_BODY, "echo"), {"authorization": f"Bearer {_PEER_KEY}"}
     )
 
 

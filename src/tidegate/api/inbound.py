@@ -115,6 +115,8 @@ class Inbound:
         return await in_turns(most, _decompress, received, _DECODERS[encoding], limit)
 
     def _encoding(self) -> bytes:
+        if b"content-encoding" not in self.headers:
+            return _PLAIN
         return b", ".join(self.values(b"content-encoding")).lower() or _PLAIN
 
     async def _received(self, limit: int) -> bytes:

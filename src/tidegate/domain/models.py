@@ -155,9 +155,14 @@ def check_available(
 
     Raises ``InvalidRequest`` naming the first candidate at fault, or ``Overloaded``.
     """
+    has_usable_key = False
     for position, candidate in enumerate(candidates):
-        _check_available(catalog, candidate, request_type, _param(position))
-    if any(_usable(catalog, candidate, key) for candidate in candidates):
+        setup = _setup_for(catalog, candidate, request_type, _param(position))
+        if setup.usable_keys(candidate.model, usable_key_ids(key, candidate.provider)):
+            has_usable_key = True
+        elif not setup.lists(candidate.model):
+            raise _not_found(candidate, _param(position))
+    if has_usable_key:
         return
     primary = candidates[0]
     raise Overloaded(
@@ -184,7 +189,9 @@ def check_allowed(candidates: Sequence[Candidate], key: VirtualKey | None) -> No
             )
 
 
-def _check_available(catalog: Catalog, candidate: Candidate, request_type: RequestType, param: str) -> None:
+def _setup_for(
+    catalog: Catalog, candidate: Candidate, request_type: RequestType, param: str
+) -> ProviderSetup:
     setup = catalog.providers.get(candidate.provider)
     if setup is None:
         raise InvalidRequest(
@@ -200,13 +207,16 @@ def _check_available(catalog: Catalog, candidate: Candidate, request_type: Reque
             param=param,
             provider=setup.name,
         )
-    if not setup.lists(candidate.model):
-        raise InvalidRequest(
-            ErrorCode.MODEL_NOT_FOUND,
-            f'model "{candidate.model}" is not available at provider "{setup.name}"',
-            param=param,
-            provider=setup.name,
-        )
+    return setup
+
+
+def _not_found(candidate: Candidate, param: str) -> InvalidRequest:
+    return InvalidRequest(
+        ErrorCode.MODEL_NOT_FOUND,
+        f'model "{candidate.model}" is not available at provider "{candidate.provider}"',
+        param=param,
+        provider=candidate.provider,
+    )
 
 
 def unsupported_operation_message(request_type: RequestType, provider: str) -> str:
@@ -215,11 +225,6 @@ def unsupported_operation_message(request_type: RequestType, provider: str) -> s
 
 def no_eligible_keys_message(candidate: Candidate) -> str:
     return f'no usable key for model "{candidate.model}" at provider "{candidate.provider}"'
-
-
-def _usable(catalog: Catalog, candidate: Candidate, key: VirtualKey | None) -> bool:
-    setup = catalog.providers[candidate.provider]
-    return bool(setup.usable_keys(candidate.model, usable_key_ids(key, candidate.provider)))
 
 
 def _param(position: int) -> str:
