@@ -3,6 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 UV_VERSION := 0.13.9
+COMPUTING := tests/properties tests/simulation
 
 .PHONY: help setup demo serve test security chaos check lint format audit bench bench-compare bench-peers soak clean
 
@@ -23,8 +24,11 @@ demo: setup ## the main job end to end, then the proof: kill -9 with 200 jobs in
 serve: setup ## a gateway on http://127.0.0.1:8080 with data in ./tidegate-data
 	$(BIN)/tidegate serve
 
-test: setup ## all tests
-	$(BIN)/pytest
+test: setup ## all tests; those that only compute run beside the others
+	@mkdir -p .cache
+	@$(BIN)/pytest -q $(COMPUTING) > .cache/computing.log 2>&1 & computing=$$!; \
+	$(BIN)/pytest $(addprefix --ignore=,$(COMPUTING)); others=$$?; \
+	wait $$computing; computing=$$?; cat .cache/computing.log; exit $$((others | computing))
 
 security: setup ## the attacks alone: tokens, sockets, bodies, isolation, secrets, supply chain
 	$(BIN)/pytest tests/security tests/api/test_protocol.py tests/api/test_slow_clients.py tests/api/test_bombs*.py \
