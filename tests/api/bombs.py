@@ -70,6 +70,7 @@ def _chat(**members: Any) -> bytes:
 _VALUES = "too complex: more than 100000 members and items"
 _DEEP = "too complex: nested deeper than 128 levels"
 _WIDE = "too complex: more than 8388608 bytes of text that is not ASCII"
+_OUTSIDE = "too complex: more than 8388608 bytes outside strings"
 _ESCAPES = "too complex: more than 2000000 escapes"
 _UTF8 = "not UTF-8"
 _GZIP = {"content-encoding": "gzip"}
@@ -96,7 +97,7 @@ SHAPES = {
     "nothing but commas": Bomb(lambda: b"," * LIMIT, problem=_VALUES),
     "nothing but quotes": Bomb(lambda: b'"' * LIMIT, problem=_VALUES),
     "nothing but backslashes": Bomb(lambda: b"\\" * LIMIT, problem=_ESCAPES),
-    "nothing but spaces": Bomb(lambda: b" " * LIMIT, problem=f"malformed JSON at byte {LIMIT}"),
+    "nothing but spaces": Bomb(lambda: b" " * LIMIT, problem=_OUTSIDE),
     "a string without an end": Bomb(lambda: b'"' + b"x" * (LIMIT - 1), problem=f"malformed JSON at byte {LIMIT}"),
     "line breaks": Bomb(lambda: filled(b"\\n"), problem=_ESCAPES),
     "escaped quotes": Bomb(lambda: filled(b'\\"'), problem=_ESCAPES),
@@ -115,7 +116,7 @@ BROKEN = {
     "an integer of 1,000,000 digits": Bomb(
         lambda: beside(b'"x":' + b"7" * 1_000_000), problem="a number is out of range"
     ),
-    "an integer of the whole limit": Bomb(lambda: b"7" * LIMIT, problem="a number is out of range"),
+    "an integer of the whole limit": Bomb(lambda: b"7" * LIMIT, problem=_OUTSIDE),
     "a negative one": Bomb(lambda: beside(b'"x":-' + b"7" * 1_000_000), problem="a number is out of range"),
     "1e999": Bomb(lambda: beside(b'"x":1e999'), problem="a number is out of range"),
     "an exponent of 1,000,000 digits": Bomb(
@@ -183,6 +184,7 @@ COMPRESSED = {
 }  # fmt: skip
 
 HONEST = {
+    "8,000,000 spaces of indentation": Bomb(lambda: b" " * 8_000_000 + content(b"x"), None),
     "128 deep": Bomb(lambda: beside(b'"x":' + nested(b"[", 127, b"]")), None),
     "duplicate members": Bomb(lambda: b'{"model":"nobody/x","temperature":9,' + _chat(temperature=1)[1:], None),
     "100,000 members and items": Bomb(lambda: beside(b'"x":' + listed(b"1", 100_000 - 5)), None),

@@ -16,6 +16,8 @@ MOST_VALUES: Final = 100_000
 """Members and items of one body."""
 MOST_ESCAPES: Final = 2_000_000
 """Backslashes. Base64 with every slash escaped, as PHP has it, holds a quarter of that at most."""
+MOST_OUTSIDE_STRINGS: Final = 8 * 2**20
+"""Bytes of numbers, punctuation and white space: a hundred thousand values leave room for eighty each."""
 MOST_WIDE_TEXT: Final = 8 * 2**20
 """Bytes of strings with characters beyond ASCII: one such character makes four bytes of every other one."""
 
@@ -43,6 +45,7 @@ class _Survey:
         self._escapes = 0
         self._quotes = 0
         self._values = 0
+        self._outside = 0
         self._brackets = bytearray()
         self._length = 0
         """Of the string being read."""
@@ -66,6 +69,7 @@ class _Survey:
             raise _too_complex(f"nested deeper than {DEEPEST_NESTING} levels")
 
     def _count_values(self, structure: bytes) -> None:
+        self._outside += len(structure)
         marks = structure.translate(None, _NOT_MARKS)
         self._values += sum(map(marks.count, (b",", b"[", b"{")))
         self._brackets += marks.replace(b",", b"")
@@ -86,6 +90,8 @@ class _Survey:
     def _check(self) -> None:
         if self._values > MOST_VALUES or self._quotes > _MOST_QUOTES or len(self._brackets) > _MOST_BRACKETS:
             raise _too_complex(f"more than {MOST_VALUES} members and items")
+        if self._outside > MOST_OUTSIDE_STRINGS:
+            raise _too_complex(f"more than {MOST_OUTSIDE_STRINGS} bytes outside strings")
         if self._escapes > MOST_ESCAPES:
             raise _too_complex(f"more than {MOST_ESCAPES} escapes")
         if self._wide_text > MOST_WIDE_TEXT:
