@@ -1,20 +1,21 @@
 """Random lives of a store, written down as they go, and what must be left of one after a power cut."""
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any, Final, Protocol, final
 
 import apsw
 from msgspec import Struct
+from msgspec.structs import replace
 
 from support.disk_model import Event, Fact
 from support.fakes import SeededRng
 from support.stores import BODY, REFUSED, StoreUnderTest
-from tidegate.domain.access import AllOwners
+from tidegate.domain.access import AllOwners, KeyId, VirtualKey
 from tidegate.domain.errors import StoreError
-from tidegate.domain.jobs import Claimed, Completed, Failed, Idempotency, JobId, JobRef, Postponed
+from tidegate.domain.jobs import CANCELLED, Claimed, Completed, Failed, Idempotency, JobId, JobRef, Postponed
 from tidegate.store.sqlite.connection import StoreRefused
 from tidegate.store.sqlite.rows import id_from_bytes, id_to_bytes
 
@@ -45,8 +46,18 @@ class Step(Struct, frozen=True):
     becomes: str
     is_told: bool
     content: bytes = b""
-    """The body, of an accepted job; the result, of a completed one."""
+    """The body, of an accepted job; the result, of a completed one; the code of the error, of a failed one."""
     idempotency: Idempotency | None = None
+
+
+class KeyStep(Struct, frozen=True):
+    """A virtual key as it is to be from now on, or ``None`` where it is deleted."""
+
+    key: KeyId
+    number: int
+    becomes: VirtualKey | None
+    digest: bytes
+    is_told: bool
 
 
 @final
@@ -65,6 +76,10 @@ class Life:
         """Jobs whose results do not live long."""
         self._expiring: set[JobId] = set()
         self._scan: apsw.Connection | None = None
+        self._keys: dict[KeyId, VirtualKey] = {}
+        self._key_steps: dict[KeyId, int] = {}
+        self.refusals: list[StoreError] = []
+        """What those were told who asked for something and did not get it."""
 
     async def live(self) -> None:
         try:
@@ -76,7 +91,7 @@ class Life:
         self.store.open()
         doings = [
             self._submit, self._submit, self._submit, self._claim, self._claim, self._end, self._end, self._end,
-            self._cancel, self._prune, self._checkpoint, self._read, self._crash, self._restart,
+            self._cancel, self._prune, self._checkpoint, self._read, self._crash, self._restart, self._change_key,
         ]  # fmt: skip
         for _ in range(self._rounds):
             await self._rng.choice(doings)()
@@ -87,7 +102,7 @@ class Life:
         await self.store.store.close()
 
     async def _submit(self) -> None:
-        await asyncio.gather(*[self._accept() for _ in range(self._rng.randint(1, 6))])
+        await _together(self._accept() for _ in range(self._rng.randint(1, 6)))
 
     async def _accept(self) -> None:
         is_short = self._rng.random() < 0.3
@@ -114,7 +129,7 @@ class Life:
     async def _end(self) -> None:
         self._rng.shuffle(self._claimed)
         ending, self._claimed = self._claimed[:3], self._claimed[3:]
-        await asyncio.gather(*[self._settle(claimed) for claimed in ending])
+        await _together(self._settle(claimed) for claimed in ending)
 
     async def _settle(self, claimed: Claimed) -> None:
         job, lease, jobs = claimed.lease.job_id, claimed.lease, self.store.jobs
@@ -123,7 +138,8 @@ class Life:
                 result = b'{"said":"%s"}' % (b"x" * self._rng.choice([10, 3_000, 30_000]))
                 await self._do(job, "completed", jobs.settle(lease, Completed(result), ()), content=result)
             case "failed":
-                await self._do(job, "failed", jobs.settle(lease, Failed(REFUSED), ()))
+                code = REFUSED.code.encode()
+                await self._do(job, "failed", jobs.settle(lease, Failed(REFUSED), ()), content=code)
             case _:
                 await self._do(job, "pending", jobs.settle(lease, Postponed(is_charged=False), ()))
                 self._pending.add(job)
@@ -131,7 +147,32 @@ class Life:
     async def _cancel(self) -> None:
         for job in self._rng.sample(sorted(self._pending), min(2, len(self._pending))):
             self._pending.discard(job)
-            await self._do(job, "failed", self.store.jobs.cancel(_EVERYBODY, JobRef(job)))
+            cancelling = self.store.jobs.cancel(_EVERYBODY, JobRef(job))
+            await self._do(job, "failed", cancelling, content=CANCELLED.code.encode())
+
+    async def _change_key(self) -> None:
+        """A new key, or a known one with another secret, or one less."""
+        keys = self.store.keys
+        known = self._rng.choice([None, *self._keys.values()])
+        digest = self._rng.randbytes(32)
+        if known is None:
+            key = self.store.key(str(len(self._key_steps)))
+            self._keys[key.id] = key
+            await self._do_key(key.id, key, digest, keys.create(key, digest))
+        elif self._rng.random() < 0.3:
+            del self._keys[known.id]
+            await self._do_key(known.id, None, b"", keys.delete(known.id, cancels_jobs=False))
+        else:
+            key = self._keys[known.id] = replace(known, description=digest.hex())
+            await self._do_key(key.id, key, digest, keys.update(key, digest))
+
+    async def _do_key(
+        self, key: KeyId, becomes: VirtualKey | None, digest: bytes, doing: Awaitable[object]
+    ) -> None:
+        number = self._key_steps[key] = self._key_steps.get(key, -1) + 1
+        self._diary.fact(KeyStep(key, number, becomes, digest, is_told=False))
+        await self._told(doing)
+        self._diary.fact(KeyStep(key, number, becomes, digest, is_told=True))
 
     async def _prune(self) -> None:
         """Whatever has ended and does not live long is due."""
@@ -182,13 +223,28 @@ class Life:
     async def _do(self, job: JobId, becomes: str, doing: Awaitable[object], **facts: Any) -> None:
         self._steps[job] += 1
         self._note(job, becomes, is_told=False, **facts)
-        await doing
+        await self._told(doing)
         self._note(job, becomes, is_told=True, **facts)
         if becomes in {"completed", "failed"} and job in self._short:
             self._expiring.add(job)
 
+    async def _told(self, doing: Awaitable[object]) -> None:
+        try:
+            await doing
+        except StoreError as refusal:
+            self.refusals.append(refusal)
+            raise
+
     def _note(self, job: JobId, becomes: str, *, is_told: bool, **facts: Any) -> None:
         self._diary.fact(Step(job, self._steps[job], becomes, is_told, **facts))
+
+
+async def _together(doings: Iterable[Awaitable[object]]) -> None:
+    """All of them to their end, so that each hears what became of it, also where one was refused."""
+    refusals = [told for told in await asyncio.gather(*doings, return_exceptions=True) if told is not None]
+    for refusal in refusals:
+        assert isinstance(refusal, BaseException)
+        raise refusal
 
 
 async def wrongs(path: Path, events: Sequence[Event]) -> list[str]:
@@ -201,18 +257,25 @@ async def wrongs(path: Path, events: Sequence[Event]) -> list[str]:
     try:
         wrong = [*await _missing(store, events), *_damage(store)]
         await store.accept()
-    except StoreError as error:
-        wrong = [str(error)]
+    except (StoreError, apsw.Error) as error:
+        wrong = [f"{type(error).__name__}: {error}"]
     store.pull_the_plug()
     return [*wrong, *store.fatal]
 
 
 async def _missing(store: StoreUnderTest, events: Sequence[Event]) -> list[str]:
     jobs: dict[JobId, list[Step]] = {}
+    keys: dict[KeyId, list[KeyStep]] = {}
     for event in events:
-        if isinstance(event, Fact):
-            jobs.setdefault(event.value.job, []).append(event.value)
+        match event:
+            case Fact(value=Step(job=job) as step):
+                jobs.setdefault(job, []).append(step)
+            case Fact(value=KeyStep(key=key) as step):
+                keys.setdefault(key, []).append(step)
+            case _:
+                continue
     wrong = [f"{job}: {found}" for job, steps in jobs.items() if (found := await _wrong(store, job, steps))]
+    wrong += [f"{key}: not as told" for key, of in keys.items() if not await _is_as_told(store, key, of)]
     unknown = [row[0] for row in _rows(store, "SELECT id FROM jobs") if id_from_bytes(row[0]) not in jobs]
     return [*wrong, *(f"{job.hex()}: nobody submitted it" for job in unknown)]
 
@@ -233,12 +296,26 @@ async def _wrong(store: StoreUnderTest, job: JobId, steps: Sequence[Step]) -> st
         return "another body"
     if found.status == "completed" and found.result != possible["completed"].content:
         return "another result"
+    if found.status == "failed" and (
+        found.error is None or found.error.code.encode() != possible["failed"].content
+    ):
+        return "another error"
     idempotency = steps[0].idempotency
     if idempotency is not None:
         replayed = await store.jobs.replayed(idempotency)
         if replayed is None or replayed.id != job:
             return "its idempotency key is not known"
     return None
+
+
+async def _is_as_told(store: StoreUnderTest, key: KeyId, steps: Sequence[KeyStep]) -> bool:
+    """Found by its id and by the digest of its secret as it was told last, or asked for after that."""
+    told = max((step.number for step in steps if step.is_told), default=-1)
+    found = await store.keys.get(key)
+    if found is None:
+        return told < 0 or any(step.becomes is None for step in steps if step.number >= told)
+    digests = [step.digest for step in steps if step.number >= told and step.becomes == found]
+    return any([await store.keys.find(digest) == found for digest in digests])
 
 
 def _damage(store: StoreUnderTest) -> list[str]:

@@ -7,7 +7,7 @@ Real runs of the real store are recorded; for each cut the files are what a disk
 import asyncio
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -27,6 +27,7 @@ CUTS_A_LIFE: Final = 30
 DATABASE: Final = Path("data/deep/tidegate.db")
 """In directories that the first start makes."""
 FAST: Final = Path("/dev/shm")
+THIS: Final = "tests/store/test_power_cuts.py"
 
 
 def record(seed: int, root: Path) -> Sequence[Event]:
@@ -74,13 +75,14 @@ def lives() -> Sequence[int]:
     return range(-(-CUTS // CUTS_A_LIFE)) if ONLY is None else [int(ONLY.partition(":")[0])]
 
 
-def test_no_power_cut_loses_what_was_acknowledged() -> None:
+def test_no_power_cut_loses_what_was_acknowledged(record_property: Callable[[str, object], None]) -> None:
     tried = 0
     for seed in lives():
         for name, lost in losses(seed, CUTS_A_LIFE):
-            assert lost == [], f"replay it: TIDEGATE_CUT={name} pytest {Path(__file__).name}"
+            assert lost == [], f"replay it: TIDEGATE_CUT={name} pytest {THIS} -k no_power_cut"
             tried += 1
 
+    record_property("tried", tried)
     assert tried >= CUTS or ONLY is not None
 
 
@@ -96,10 +98,10 @@ def test_with_less_than_full_synchronous_it_does(monkeypatch: pytest.MonkeyPatch
 
     found = lossy_cuts()
 
-    assert found[True] > found.total() / 4, found
+    assert found[True] > found.total() / 10, found
 
 
 def test_without_syncing_directories_it_does() -> None:
     found = lossy_cuts(forgets_names=True)
 
-    assert found[True] > 0, found
+    assert found[True] > found.total() / 10, found
