@@ -10,7 +10,7 @@ import apsw
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_NOT_OURS: Final = (LookupError, TypeError, ValueError)
+_NOT_OURS: Final = (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError)
 """What reading a row raises that we cannot have written."""
 
 

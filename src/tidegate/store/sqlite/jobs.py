@@ -28,7 +28,6 @@ from tidegate.domain.jobs import (
 from tidegate.ports import WakeUps
 from tidegate.store.sqlite import accepting, ending, leasing, reading
 from tidegate.store.sqlite.readers import Readers
-from tidegate.store.sqlite.rows import moment
 from tidegate.store.sqlite.space import Space
 from tidegate.store.sqlite.time import StoreClock
 from tidegate.store.sqlite.writer import Writer
@@ -140,8 +139,7 @@ class SqliteJobs:
         return await self._writer.run(lambda tx: ending.prune(tx, limit), is_heavy=True)
 
     async def next_due(self) -> datetime | None:
-        rows = self._readers.look_up(reading.NEXT_DUE, ())
-        return moment(rows[0][0]) if rows[0][0] is not None else None
+        return self._readers.look(reading.next_due)
 
     async def pending_lanes(self) -> Sequence[Lane]:
         return [Lane(row[0]) for row in self._readers.look_up(reading.PENDING_LANES, ())]

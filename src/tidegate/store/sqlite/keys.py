@@ -1,7 +1,7 @@
 """Virtual keys in SQLite: looked up by the digest of their secret, which is all that is kept of it."""
 
 from collections.abc import Sequence
-from typing import Final, final
+from typing import Any, Final, final
 
 import msgspec
 
@@ -9,6 +9,7 @@ from tidegate.domain.access import KeyId, VirtualKey
 from tidegate.domain.errors import Conflict, ErrorCode
 from tidegate.domain.jobs import JobId
 from tidegate.ports import WakeUps
+from tidegate.store.sqlite.damage import understood
 from tidegate.store.sqlite.ending import cancel_all
 from tidegate.store.sqlite.readers import Readers
 from tidegate.store.sqlite.reading import Query
@@ -46,7 +47,7 @@ class SqliteKeys:
     async def list(self, *, limit: int, offset: int, name_prefix: str) -> tuple[Sequence[VirtualKey], int]:
         def read(query: Query) -> tuple[Sequence[VirtualKey], int]:
             rows = query(_PAGE, (name_prefix, limit, offset))
-            return [_record.decode(row[0]) for row in rows], query(_COUNT, (name_prefix,))[0][0]
+            return [_key(row) for row in rows], query(_COUNT, (name_prefix,))[0][0]
 
         return await self._readers.scan(read)
 
@@ -65,8 +66,12 @@ class SqliteKeys:
         return was_there
 
     def _one(self, sql: str, value: str | bytes) -> VirtualKey | None:
-        rows = self._readers.look_up(sql, (value,))
-        return _record.decode(rows[0][0]) if rows else None
+        return self._readers.look(lambda query: next(map(_key, query(sql, (value,))), None))
+
+
+@understood
+def _key(row: Any) -> VirtualKey:
+    return _record.decode(row[0])
 
 
 def _create(tx: Transaction, key: VirtualKey, digest: bytes) -> None:

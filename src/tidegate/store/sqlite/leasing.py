@@ -5,6 +5,7 @@ from datetime import timedelta
 from operator import itemgetter
 from typing import Any, Final
 
+import apsw
 import msgspec
 from msgspec import Struct
 
@@ -23,7 +24,7 @@ from tidegate.domain.jobs import (
     Lease,
     Postponed,
 )
-from tidegate.store.sqlite.damage import digest_of
+from tidegate.store.sqlite.damage import DamageFound, digest_of, understood
 from tidegate.store.sqlite.reading import Query
 from tidegate.store.sqlite.rows import (
     CLAIMED_COLUMNS,
@@ -102,6 +103,11 @@ _RELEASE: Final = sql(
 )
 
 
+_RECORD: Final = """
+    INSERT INTO attempts (job, number, started_at, ended_at, end, calls, lease) VALUES (?, ?, ?, ?, ?, ?, ?)
+"""
+
+
 class Claim(Struct, frozen=True):
     """What one claim brought."""
 
@@ -121,10 +127,15 @@ def claim(tx: Transaction, lanes: Mapping[Lane, int], *, with_suspect: bool) -> 
         room_left = room - sum(row[_LANE] == lane for row in rows)
         if room_left > 0:
             rows += tx.rows(_CLAIM, (tx.boot_id, tx.now, lane, room_left))
+    _note_turns(tx, rows)
+    return Claim(tuple(claimed_from_row(row) for row in rows), took_suspect)
+
+
+@understood
+def _note_turns(tx: Transaction, rows: list[Any]) -> None:
     rows.sort(key=itemgetter(_RANK))
     for row in rows:
         tx.turns.claimed(lane=row[_LANE], rank=row[_RANK], priority=row[_PRIORITY])
-    return Claim(tuple(claimed_from_row(row) for row in rows), took_suspect)
 
 
 def _rank_what_is_due(tx: Transaction) -> None:
@@ -211,11 +222,11 @@ def record_attempt(
     lease: bytes | None = None,
 ) -> None:
     """Write an attempt that is over. ``lease`` is given where the store ended it, not its worker."""
-    tx.execute(
-        "INSERT INTO attempts (job, number, started_at, ended_at, end, calls, lease)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (seq, number, started_at, tx.now, end, encode_calls(calls) if calls else None, lease),
-    )
+    values = (seq, number, started_at, tx.now, end, encode_calls(calls) if calls else None, lease)
+    try:
+        tx.execute(_RECORD, values)
+    except apsw.ConstraintError as exc:
+        raise DamageFound("the attempts of a job make no sense") from exc
 
 
 def encode_calls(calls: Sequence[Call]) -> str:

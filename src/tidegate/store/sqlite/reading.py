@@ -1,10 +1,12 @@
 """Reading jobs: by id for polls, in pages for lists. The reader is part of every query."""
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any, Final
 
 from tidegate.domain.access import AllOwners, OwnedBy, Reader
 from tidegate.domain.jobs import Attempt, JobDetails, JobFilter, JobId, JobPage, JobRef, JobState, QueueCounts
+from tidegate.store.sqlite.damage import understood
 from tidegate.store.sqlite.rows import (
     DETAIL_COLUMNS,
     RESULT_COLUMNS,
@@ -14,6 +16,7 @@ from tidegate.store.sqlite.rows import (
     details_from_row,
     id_to_bytes,
     moment,
+    optional_moment,
     result_from_row,
     sql,
     state_from_row,
@@ -109,7 +112,7 @@ def page(
     return JobPage(jobs, next_after=jobs[-1].state.id if len(rows) > limit else None)
 
 
-NEXT_DUE: Final = "SELECT min(run_at) FROM jobs WHERE status = 'pending' AND rank IS NULL"
+_NEXT_DUE: Final = "SELECT min(run_at) FROM jobs WHERE status = 'pending' AND rank IS NULL"
 # Jumps from lane to lane in the index of ready jobs, however many jobs each holds.
 PENDING_LANES: Final = """
 WITH RECURSIVE found (lane) AS (
@@ -126,6 +129,12 @@ UNION SELECT lane FROM jobs WHERE status = 'pending' AND (rank IS NULL OR is_sus
 """
 
 
+@understood
+def next_due(query: Query) -> datetime | None:
+    return optional_moment(query(_NEXT_DUE, ())[0][0])
+
+
+@understood
 def counts(query: Query) -> QueueCounts:
     rows = query(
         "SELECT status, priority, count(*), min(created_at) FROM jobs"

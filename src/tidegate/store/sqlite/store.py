@@ -14,6 +14,7 @@ from tidegate.domain.ids import uuid7
 from tidegate.ports import Clock, Rng, WakeUps
 from tidegate.store.migrate import SchemaMismatch, migrations, pending
 from tidegate.store.sqlite.connection import StoreRefused, check_library, open_writer, prepare_directory
+from tidegate.store.sqlite.damage import fetch, understood
 from tidegate.store.sqlite.jobs import SqliteJobs
 from tidegate.store.sqlite.keys import SqliteKeys
 from tidegate.store.sqlite.leasing import rescue
@@ -144,7 +145,7 @@ def apply_migrations(connection: apsw.Connection) -> int:
         "CREATE TABLE IF NOT EXISTS schema_migrations ("
         " number INTEGER PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL)"
     )
-    applied: list[Any] = connection.execute("SELECT number, checksum FROM schema_migrations").fetchall()
+    applied = fetch(connection, "SELECT number, checksum FROM schema_migrations", ())
     todo = pending(dict(applied), migrations("sqlite"))
     for migration in todo:
         with connection:
@@ -174,6 +175,7 @@ def _take_over(transaction: Transaction, clock: StoreClock) -> int:
     return rescued
 
 
+@understood
 def _clock_warnings(connection: apsw.Connection, clock: StoreClock) -> tuple[str, ...]:
     newest: list[Any] = connection.execute(
         "SELECT max(coalesce((SELECT max(started_at) FROM boots), 0),"

@@ -5,6 +5,7 @@ from typing import Final, final
 import apsw
 
 from tidegate.domain.fairness import Turn, next_turn, priority_offset
+from tidegate.store.sqlite.damage import understood
 
 _MOST_REMEMBERED: Final = 20_000
 
@@ -20,6 +21,7 @@ class Turns:
         self._changed_lanes: set[str] = set()
         self._changed_tails: set[tuple[str, str]] = set()
 
+    @understood
     def give(self, *, lane: str, owner: str, weight: float, priority: int) -> Turn:
         """The next turn of ``owner`` in ``lane``."""
         turn = next_turn(
@@ -32,6 +34,7 @@ class Turns:
         self._changed_tails.add((lane, owner))
         return turn
 
+    @understood
     def claimed(self, *, lane: str, rank: float, priority: int) -> None:
         """The lane has come as far as this job; a priority is no progress."""
         reached = rank - priority_offset(priority)
