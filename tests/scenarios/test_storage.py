@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from support.gateway import CHAT, KEY, RunningGateway, chat, configuration, gateway_with_vendor
-from support.processes import gateway_process
+from support.processes import gateway_process, held
 from support.wire import Answer, Connection
 from tidegate.mock_vendor import MockVendor
 
@@ -67,6 +67,30 @@ async def test_an_ending_waits_for_room(tmp_path: Path) -> None:
 
         assert (await gateway.ended(job_id))["status"] == "completed"
         assert vendor.total == 1
+
+
+async def test_a_database_that_somebody_holds_makes_submits_wait_and_then_no_more(
+    gateway: RunningGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tidegate.store.sqlite.writer.BUSY_TIMEOUT_MS", 500)
+    ended = await gateway.accepted()
+    await gateway.ended(ended)
+
+    with held(tmp_path / "tidegate.db"):
+        for _ in range(3):
+            began = time.monotonic()
+            refused = await asyncio.gather(*[gateway.submit() for _ in range(5)])
+            assert time.monotonic() - began < 1.5
+            assert {(answer.status_code, answer.json()["error"]["code"]) for answer in refused} == {
+                (503, "store_busy")
+            }
+            assert all(int(answer.headers["retry-after"]) >= 1 for answer in refused)
+        assert (await gateway.poll(ended)).status_code == 200
+        assert (await gateway.client.get("/healthz")).status_code == 200
+        under_way = [asyncio.create_task(gateway.submit()) for _ in range(5)]
+
+    assert {answer.status_code for answer in await asyncio.gather(*under_way)} <= {202, 503}
+    assert (await gateway.run())["status"] == "completed"
 
 
 async def test_a_broken_disk_ends_the_process_rather_than_lying(tmp_path: Path) -> None:

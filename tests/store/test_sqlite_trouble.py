@@ -2,8 +2,6 @@
 
 import asyncio
 import os
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import apsw
 import pytest
 
 from support.faulty_vfs import FaultyVFS
+from support.processes import held
 from support.stores import ALICE, StoreUnderTest
 from tidegate.domain.access import OwnedBy
 from tidegate.domain.errors import (
@@ -172,14 +171,14 @@ class TestHeldDatabase:
     async def test_a_foreign_writer_is_waited_for_without_stopping_the_loop(
         self, store: StoreUnderTest
     ) -> None:
-        foreign = hold(store.path)
-        accepting = asyncio.create_task(store.accept())
-        ticks = 0
-        while not accepting.done():
-            await asyncio.sleep(0.01)
-            ticks += 1
-            if ticks == 10:
-                foreign.communicate(b"\n")
+        with held(store.path) as let_go:
+            accepting = asyncio.create_task(store.accept())
+            ticks = 0
+            while not accepting.done():
+                await asyncio.sleep(0.01)
+                ticks += 1
+                if ticks == 10:
+                    let_go()
 
         assert ticks >= 10
         assert await store.status(accepting.result()) == "pending"
@@ -188,31 +187,34 @@ class TestHeldDatabase:
         self, store: StoreUnderTest, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("tidegate.store.sqlite.writer.BUSY_TIMEOUT_MS", 100)
-        foreign = hold(store.path)
-
-        with pytest.raises(StoreBusy):
+        with held(store.path), pytest.raises(StoreBusy):
             await store.accept()
 
-        foreign.communicate(b"\n")
         assert await store.status(await store.accept()) == "pending"
 
+    async def test_who_waits_behind_others_does_not_wait_for_five_seconds_more(
+        self, store: StoreUnderTest, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with held(store.path):
+            with monkeypatch.context() as patched:
+                patched.setattr("tidegate.store.sqlite.writer.BUSY_TIMEOUT_MS", 100)
+                with pytest.raises(StoreBusy):
+                    await store.accept()
+            store.later(seconds=5)
 
-def hold(path: Path) -> subprocess.Popen[bytes]:
-    """Another process that holds the write lock until it is told to let go."""
-    script = (
-        "import apsw, sys\n"
-        "database = apsw.Connection(sys.argv[1])\n"
-        "database.execute('BEGIN IMMEDIATE')\n"
-        "print('held', flush=True)\n"
-        "sys.stdin.readline()\n"
-        "database.execute('ROLLBACK')\n"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", script, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == b"held\n"
-    return process
+            async with asyncio.timeout(1):
+                with pytest.raises(StoreBusy):
+                    await store.accept()
+
+    async def test_the_next_foreign_writer_is_waited_for_as_patiently(self, store: StoreUnderTest) -> None:
+        for _ in range(2):
+            with held(store.path) as let_go:
+                accepting = asyncio.create_task(store.accept())
+                await asyncio.sleep(0.05)
+                assert not accepting.done()
+                let_go()
+                await accepting
+            store.later(seconds=6)
 
 
 class TestBrokenOperations:
@@ -256,6 +258,26 @@ class TestWal:
             largest = max(largest, wal.stat().st_size)
 
         assert 16 * 2**20 < largest < 24 * 2**20, "a third of what was written"
+
+    async def test_after_a_long_read_it_is_cut_also_where_nothing_is_written_any_more(
+        self, store: StoreUnderTest, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("tidegate.store.sqlite.writer._CHECKPOINT_AT", 2**18)
+        monkeypatch.setattr("tidegate.store.sqlite.writer._TRUNCATE_AT", 2**20)
+        wal = store.path.with_name("tidegate.db-wal")
+        reader = apsw.Connection(str(store.path))
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM jobs").fetchall()
+        for _ in range(10):
+            await asyncio.gather(*[store.accept(body=os.urandom(40_000)) for _ in range(10)])
+        await store.jobs.rescue()  # by now a checkpoint has met the reader
+        assert wal.stat().st_size > 4 * 2**20
+
+        reader.close()
+        for _ in range(2):
+            await store.jobs.rescue()
+
+        assert wal.stat().st_size == 0
 
     async def test_an_orderly_stop_leaves_it_empty(self, store: StoreUnderTest) -> None:
         await store.accept()

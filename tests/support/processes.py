@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, final
@@ -102,3 +102,32 @@ def gateway_process(directory: Path, config: Mapping[str, Any]) -> Iterator[Gate
         yield process
     finally:
         process.cleanup()
+
+
+_HOLD: Final = """
+import apsw, sys
+database = apsw.Connection(sys.argv[1])
+database.execute("BEGIN EXCLUSIVE")
+print("held", flush=True)
+sys.stdin.readline()
+database.execute("ROLLBACK")
+"""
+
+
+@contextmanager
+def held(database: Path) -> Iterator[Callable[[], None]]:
+    """Another process holds the database, until what this yields is called or at the latest to the end."""
+    with subprocess.Popen(
+        [sys.executable, "-c", _HOLD, str(database)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"held\n"
+
+        def let_go() -> None:
+            if process.poll() is None:
+                process.communicate(b"\n")
+
+        try:
+            yield let_go
+        finally:
+            let_go()

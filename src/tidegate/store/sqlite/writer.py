@@ -94,6 +94,8 @@ class Writer:
         )
         self._wal_pages = 0
         self._is_down = False
+        self._held_since: float | None = None
+        """Monotonic time since which a foreign tool holds the file."""
         self.full_at: float | None = None
         """Monotonic time of the last write that found no room on the disk."""
         connection.set_busy_timeout(0)
@@ -195,9 +197,14 @@ class Writer:
         except apsw.BusyError:
             # A foreign tool holds the file: wait for it where waiting does no harm.
             await self._in_thread(self._begin_patiently)
+        self._held_since = None
 
     def _begin_patiently(self) -> None:
-        self._connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+        """Whoever comes next has waited behind this one: the patience is for all of them together."""
+        if self._held_since is None:
+            self._held_since = self._clock.monotonic()
+        waited = round((self._clock.monotonic() - self._held_since) * 1000)
+        self._connection.set_busy_timeout(max(0, BUSY_TIMEOUT_MS - waited))
         try:
             self._connection.execute("BEGIN IMMEDIATE")
         finally:
@@ -231,7 +238,9 @@ class Writer:
     async def _checkpoint(self, mode: str) -> None:
         statement = f"PRAGMA wal_checkpoint({mode})"
         try:
-            await self._in_thread(lambda: self._connection.execute(statement).fetchall())
+            ((is_blocked, pages, moved),) = await self._in_thread(
+                lambda: self._connection.execute(statement).fetchall()
+            )
         except (apsw.BusyError, apsw.LockedError):
             return  # a reader is in the way; the next one will do
         except apsw.FullError:
@@ -240,7 +249,8 @@ class Writer:
         except apsw.Error as exc:
             self.fail(exc)
             return
-        self._wal_pages = 0
+        if not is_blocked and moved == pages:  # else a reader is in the way, and it is tried again
+            self._wal_pages = 0
 
     def _note_wal_size(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
         self._wal_pages = pages
