@@ -101,21 +101,28 @@ async def build(settings: Settings, *, on_fatal: Callable[[str], None], vfs: str
     ``vfs`` names a registered SQLite VFS other than the system's.
     """
     check_ways_out(settings)
-    clock, rng = SystemClock(), SystemRng()
+    system, rng = SystemClock(), SystemRng()
     catalog = catalog_of(settings)
     metrics = GatewayMetrics(catalog)
     telemetry = Telemetry(metrics)
     wake_ups = LocalWakeUps()
     drain = DrainSwitch()
-    hints = PollHints(clock)
     store = SqliteStore.open(
-        _store_options(settings, vfs), clock=clock, rng=rng, wake_ups=wake_ups, on_fatal=on_fatal
+        _store_options(settings, vfs),
+        clock=system,
+        rng=rng,
+        wake_ups=wake_ups,
+        on_fatal=on_fatal,
+        on_clock_step=lambda step: telemetry.problem("clock.step", seconds=step.total_seconds()),
     )
+    # Whatever is compared with times in the store goes by its clock, which never goes back.
+    clock = store.clock
+    hints = PollHints(clock)
     directory = KeyDirectory(store.keys, clock)
     keys = ManageKeys(store.keys, directory, clock, rng, telemetry)
     await keys.apply_configuration([configured_key(key) for key in settings.governance.virtual_keys])
 
-    transport = UpstreamTransport(clock, egress_of(settings))
+    transport = UpstreamTransport(system, egress_of(settings))
     limits = await _lane_limits(catalog, store)
     lanes: dict[str, LaneState] = {lane: LaneState() for lane in limits}
     tools = RunTools(
@@ -131,7 +138,7 @@ async def build(settings: Settings, *, on_fatal: Callable[[str], None], vfs: str
     worker = Worker(store.jobs, tools, limits, wake_ups, clock, telemetry, hints)
 
     local_key = _local_key(settings)
-    verifier = _verifier(settings, local_key, transport, clock, telemetry)
+    verifier = _verifier(settings, local_key, transport, system, telemetry)
     authenticate = Authenticate(directory, verifier, clock, is_required=settings.auth.required)
     read = ReadJob(store.jobs, wake_ups)
     submit = SubmitJob(store.jobs, catalog, clock, rng, telemetry, option_limits_of(settings))
@@ -169,10 +176,10 @@ async def build(settings: Settings, *, on_fatal: Callable[[str], None], vfs: str
         maintenance=Maintenance(store.jobs, clock, telemetry),
         keys=keys,
         telemetry=telemetry,
-        app=_router(settings, handlers, authenticate, drain, clock, rng, telemetry),
+        app=_router(settings, handlers, authenticate, drain, system, rng, telemetry),
         drain=drain,
         local_key=local_key,
-        clock=clock,
+        clock=system,
     )
 
 
