@@ -6,7 +6,7 @@
 import contextlib
 import os
 import shutil
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
@@ -365,11 +365,16 @@ def directory(tmp_path: Path) -> Iterator[Path]:
         yield Path(directory)
 
 
-def test_the_store_is_as_good_as_its_model(directory: Path) -> None:
+def test_the_store_is_as_good_as_its_model(
+    directory: Path, record_property: Callable[[str, object], None]
+) -> None:
+    tried = 0
     with contextlib.closing(VirtualLoop()) as loop:
 
         class Machine(JobStoreMachine):
             def __init__(self) -> None:
+                nonlocal tried
+                tried += 1
                 super().__init__(loop, directory)
 
         run_state_machine_as_test(
@@ -384,3 +389,4 @@ def test_the_store_is_as_good_as_its_model(directory: Path) -> None:
                 suppress_health_check=list(HealthCheck),
             ),
         )
+    record_property("tried", tried)

@@ -8,7 +8,7 @@ import os
 import random
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -35,7 +35,9 @@ def store_of(gateway: GatewayProcess) -> Path:
     return gateway.directory / "tidegate.db"
 
 
-async def test_twenty_kills_under_load_lose_nothing(tmp_path: Path, vendor: MockVendor) -> None:
+async def test_twenty_kills_under_load_lose_nothing(
+    tmp_path: Path, vendor: MockVendor, record_property: Callable[[str, object], None]
+) -> None:
     chance = random.Random(7)
     config = configuration(
         tmp_path,
@@ -59,6 +61,7 @@ async def test_twenty_kills_under_load_lose_nothing(tmp_path: Path, vendor: Mock
         gateway.terminate()
         assert await gateway.exit_code() == 0
 
+    record_property("tried", len(restarts))
     assert len(load.acknowledged) == len(set(load.acknowledged)) > 1000
     successes = read(store_of(gateway), "SELECT count(*) FROM attempts WHERE end = 'succeeded' GROUP BY job")
     assert {count for (count,) in successes} == {1}

@@ -4,6 +4,7 @@
 """
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
@@ -27,12 +28,15 @@ def simulate(seed: int) -> Simulation:
             simulation.run(judge)
         except BaseException as exc:
             exc.add_note("\n".join(simulation.trace[-40:]))
-            exc.add_note(f"replay it: TIDEGATE_SEED={seed} pytest {Path(__file__).name}")
+            exc.add_note(f"replay it: TIDEGATE_SEED={seed} pytest tests/simulation")
             raise
     return simulation
 
 
 @pytest.mark.parametrize("share", range(SHARES))
-def test_no_seed_breaks_a_promise(share: int) -> None:
-    for seed in range(share, SEEDS, SHARES) if ONLY is None else [int(ONLY)]:
+def test_no_seed_breaks_a_promise(share: int, record_property: Callable[[str, object], None]) -> None:
+    seeds = range(share, SEEDS, SHARES) if ONLY is None else [int(ONLY)]
+    for seed in seeds:
         simulate(seed)
+
+    record_property("tried", len(seeds))
