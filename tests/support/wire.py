@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Self, final
 
@@ -31,7 +32,11 @@ class Connection:
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
+        writer = self._writer
         self.close()
+        if writer is not None:
+            with suppress(OSError):
+                await writer.wait_closed()  # the loop may end right after this
 
     def close(self) -> None:
         if self._writer is not None:
