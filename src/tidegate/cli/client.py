@@ -128,6 +128,9 @@ class GatewayClient:
                 f"{self.url} wants another credential: {text}; give --key or TIDEGATE_KEY, "
                 "or --data with the data directory of that gateway"
             )
+        elif error_code == "admin_required":
+            code = Exit.NOT_ALLOWED
+            text = f"not allowed: {text}; without --key and TIDEGATE_KEY the gateway's own issuer makes one"
         elif status == 403:
             text, code = f"not allowed: {text}", Exit.NOT_ALLOWED
         elif status == 404:
