@@ -17,11 +17,14 @@ class OnReply(Protocol):
 
 @final
 class Connection(asyncio.Protocol):
-    """Sends requests as they are given, one at a time; ``on_reply`` hears of every complete answer."""
+    """Sends requests as they are given, one at a time.
+
+    ``on_reply`` hears of every complete answer, ``on_lost`` of why no more will come.
+    """
 
     __slots__ = ("_body", "_on_lost", "_on_reply", "_parser", "_transport", "sent_at")
 
-    def __init__(self, on_reply: OnReply, on_lost: Callable[[], None]) -> None:
+    def __init__(self, on_reply: OnReply, on_lost: Callable[[str], None]) -> None:
         self._on_reply = on_reply
         self._on_lost = on_lost
         self._parser = httptools.HttpResponseParser(self)
@@ -37,7 +40,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._transport is not None:
             self._transport = None
-            self._on_lost()
+            self._on_lost("the server closed a connection under load")
 
     def send(self, request: bytes) -> None:
         if self._transport is None:
@@ -51,7 +54,11 @@ class Connection(asyncio.Protocol):
             transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        self._parser.feed_data(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            self.close()
+            self._on_lost(f"an answer could not be read: {error.__context__ or error}")
 
     # What the parser calls:
 

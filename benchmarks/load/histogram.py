@@ -27,12 +27,6 @@ class Histogram:
         self.count += 1
         self.longest = max(self.longest, value)
 
-    def add(self, other: "Histogram") -> None:
-        """Take over everything ``other`` has recorded."""
-        self._counts = [mine + theirs for mine, theirs in zip(self._counts, other._counts, strict=True)]  # noqa: SLF001 – one of our own kind
-        self.count += other.count
-        self.longest = max(self.longest, other.longest)
-
     def percentile(self, share: float) -> int:
         """Microseconds that ``share`` (0 to 1) of the values do not exceed; 0 when there are none."""
         wanted = max(1, -int(-share * self.count // 1))

@@ -78,8 +78,7 @@ async def send_all(load: Load, count: int) -> None:
         session.on_free = send_next
         for connection in session.connections:
             send_next(connection, time.perf_counter_ns())
-        while left > 0:
-            await session.run_for(_TICK)
+        await session.until(lambda: left <= 0)
         await session.until_answered()
 
 
@@ -89,8 +88,7 @@ async def one_at_a_time(load: Load, count: int, pause: float) -> Histogram:
         session.is_counting = True
         for _ in range(count):
             session.send(session.connections[0], time.perf_counter_ns())
-            while session.under_way:
-                await session.run_for(_TICK)
+            await session.until(lambda: not session.under_way)
             await asyncio.sleep(pause)
     return session.histogram
 

@@ -14,7 +14,9 @@ from benchmarks.load.requests import HOST
 
 _SHOWN: Final = 300
 _MOST_LATE: Final = 20.0
-"""Seconds the last answers may take."""
+"""Seconds without any answer after which there will be none."""
+_TICK: Final = 0.001
+"""The least an event loop sleeps."""
 
 
 class Load(Struct, frozen=True):
@@ -42,6 +44,7 @@ class Session:
         self.histogram = Histogram()
         self.is_counting = False
         self.under_way = 0
+        self.answered = 0
 
     @classmethod
     @asynccontextmanager
@@ -75,24 +78,38 @@ class Session:
         if self._failure is not None:
             raise self._failure
 
+    async def until(self, is_done: Callable[[], bool]) -> None:
+        """Raises ``LoadFailed`` as ``run_for`` does, and when the server has stopped to answer."""
+        answered, give_up = self.answered, time.monotonic() + _MOST_LATE
+        while not is_done():
+            await self.run_for(_TICK)
+            if self.answered != answered:
+                answered, give_up = self.answered, time.monotonic() + _MOST_LATE
+            elif time.monotonic() > give_up:
+                raise self._silence()
+
     async def until_answered(self) -> None:
         """Until nothing is under way any more."""
         self._is_stopping = True
         if self.under_way or self._failure is not None:
             await self.run_for(_MOST_LATE)
         if self.under_way:
-            raise LoadFailed(f"{self.under_way} requests got no answer within {_MOST_LATE:g} s")
+            raise self._silence()
+
+    def _silence(self) -> LoadFailed:
+        return LoadFailed(f"{self.under_way} requests got no answer within {_MOST_LATE:g} s")
 
     async def _connect(self) -> None:
         loop = asyncio.get_running_loop()
         _, connection = await loop.create_connection(
-            lambda: Connection(self._replied, self._lost), HOST, self._load.port
+            lambda: Connection(self._replied, self._fail), HOST, self._load.port
         )
         self.connections.append(connection)
 
     def _replied(self, connection: Connection, status: int, body: bytes) -> None:
         now = time.perf_counter_ns()
         self.under_way -= 1
+        self.answered += 1
         if self.is_counting:
             self.histogram.record((now - connection.sent_at) // 1000)
         if status not in self._load.expected:
@@ -104,9 +121,6 @@ class Session:
         self.on_free(connection, now)
         if self._is_stopping and not self.under_way:
             self._is_over.set()
-
-    def _lost(self) -> None:
-        self._fail("the server closed a connection under load")
 
     def _fail(self, message: str) -> None:
         self._failure = self._failure or LoadFailed(message)
