@@ -1,5 +1,6 @@
 """The command line of the benchmarks."""
 
+import asyncio
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -9,13 +10,22 @@ from msgspec.structs import replace
 from rich.console import Console
 
 from benchmarks import comparing, peering, publishing, results, soaking, tables
-from benchmarks.bench import QUICK, Bench, Pace
-from benchmarks.machine.disk import require_real_disk
+from benchmarks.bench import QUICK, Bench, LoadFailed, Pace
+from benchmarks.machine.disk import NoRealDisk, require_real_disk
+from benchmarks.machine.processes import ChildFailed
 from benchmarks.progress import Display
 from benchmarks.running import in_loop, measure, work_folder
 from benchmarks.scenarios.catalog import SCENARIOS, about
 
 ROOT = Path(__file__).parents[1]
+_EXPECTED = (
+    ChildFailed,
+    LoadFailed,
+    NoRealDisk,
+    comparing.NoSuchCommit,
+    publishing.MarksMissing,
+    publishing.NotFitToPublish,
+)
 
 app = App(name="python -m benchmarks", help="Measure the gateway beside its yardsticks.", version_flags=[])
 
@@ -122,9 +132,10 @@ def publish(
 ) -> int:
     """Write the tables of a run into README.md and docs/benchmarks.md, and keep the run beside them."""
     found = results.read(json)
-    if json != results.LATEST:
-        results.write(found, results.LATEST)
-    for path, text in publishing.pages(ROOT, found).items():
+    publishing.require_whole(found, SCENARIOS)
+    pages = publishing.pages(ROOT, found)
+    results.write(found, results.LATEST)
+    for path, text in pages.items():
         path.write_text(text, "utf-8")
     return 0
 
@@ -140,5 +151,12 @@ def _pace(*, quick: bool, rounds: int | None, seconds: float | None) -> Pace:
 
 
 def main() -> int:
-    found = app()
+    try:
+        found = app()
+    except _EXPECTED as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        sys.stderr.write("stopped before the end: there are no figures\n")
+        return 130
     return found if isinstance(found, int) else 0

@@ -13,7 +13,8 @@ from benchmarks.load.session import Load
 from benchmarks.machine.http import fetch, fetch_json
 from benchmarks.samples import Sample
 
-_FINISHED: Final = re.compile(rb"^tidegate_jobs_finished_total\{[^}]*\} ([0-9.e+]+)$", re.MULTILINE)
+_FINISHED: Final = re.compile(rb"^tidegate_jobs_finished_total\{([^}]*)\} ([0-9.e+]+)$", re.MULTILINE)
+_SUCCEEDED: Final = b'outcome="succeeded"'
 _LOOK_EVERY: Final = 0.02
 _MOST: Final = 300.0
 """Seconds a load may take to its end."""
@@ -42,6 +43,15 @@ async def run_jobs(gateway: Server, vendor: Server, submit: bytes, count: int) -
 
 
 def finished(gateway: Server) -> int:
-    """Jobs that have ended since the gateway started."""
+    """Jobs that have ended since the gateway started, one way or another."""
+    return _ended(gateway, b"")
+
+
+def completed(gateway: Server) -> int:
+    """Those of them that have a result."""
+    return _ended(gateway, _SUCCEEDED)
+
+
+def _ended(gateway: Server, label: bytes) -> int:
     _, page = fetch(gateway.port, "GET", "/metrics")
-    return round(sum(float(count) for count in _FINISHED.findall(page)))
+    return round(sum(float(count) for labels, count in _FINISHED.findall(page) if label in labels))

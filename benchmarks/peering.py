@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, suppress
+from http.client import HTTPException
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +22,7 @@ from benchmarks.bench import CLIENTS, Bench, LoadFailed, Server, vendor_url
 from benchmarks.load import requests
 from benchmarks.load.loops import closed_loop, send_all
 from benchmarks.load.session import Load
-from benchmarks.machine import processes
+from benchmarks.machine import processes, sockets
 from benchmarks.machine.http import fetch, free_port
 from benchmarks.machine.proc import resident_bytes
 from benchmarks.machine.processes import Child, ChildFailed
@@ -33,6 +34,8 @@ _READY_WITHIN: Final = 120.0
 _SECONDS: Final = 5.0
 _INSTALL_WITHIN: Final = 600.0
 _MIB: Final = 2**20
+_REASON: Final = 300
+_LOOPBACK: Final = Path(__file__).parent / "children" / "loopback.cjs"
 _VENDOR_KEY: Final = "sk-vendor-main"
 _PEER_KEY: Final = "sk-a-key-of-the-peer-that-is-long-enough-to-be-taken"
 
@@ -70,7 +73,13 @@ async def _peer(name: str, place: Path, bench: Bench, vendor: Server, warm_up: i
         await asyncio.to_thread(install, place)
         return await _measured(name, start(bench, place, vendor), call(vendor), bench, warm_up)
     except (subprocess.SubprocessError, OSError, ChildFailed, LoadFailed, TimeoutError) as error:
-        return Peer(name, note=f"{type(error).__name__}: {error}"[:200])
+        return Peer(name, note=why(error))
+
+
+def why(error: Exception) -> str:
+    """With the end of what an installer said: the reason stands there."""
+    said = getattr(error, "stderr", None) or b""
+    return f"{type(error).__name__}: {error} {said.decode('utf-8', 'replace').strip()[-_REASON:]}".strip()
 
 
 async def _measured(
@@ -84,6 +93,8 @@ async def _measured(
     async with starting as (child, port):
         await _until_answered(child, port, call)
         ready = time.perf_counter() - began
+        if found := sockets.open_to_others(child.pids):
+            raise child.failure(f"listens on {', '.join(found)}")
         load = Load(port, lambda: call, CLIENTS, expected=frozenset({200}))
         await send_all(load, warm_up)
         bench.say(f"{name}: {_SECONDS:g} s")
@@ -112,7 +123,7 @@ async def _until_answered(child: Child, port: int, call: bytes) -> None:
     while True:
         child.check()
         status = 0
-        with suppress(OSError):
+        with suppress(OSError, HTTPException):
             status, _ = await asyncio.to_thread(
                 fetch, port, "POST", path.decode(), headers=headers, body=body
             )
@@ -141,8 +152,8 @@ def _install_litellm(place: Path) -> None:
     environment = place / "litellm"
     if not (environment / "bin" / "litellm").exists():
         shutil.rmtree(environment, ignore_errors=True)
-        _run([sys.executable, "-m", "venv", str(environment)], place)
-        _run([str(environment / "bin" / "pip"), "install", "--quiet", LITELLM], place)
+        run([sys.executable, "-m", "venv", str(environment)], place)
+        run([str(environment / "bin" / "pip"), "install", "--quiet", LITELLM], place)
 
 
 @asynccontextmanager
@@ -169,17 +180,22 @@ def _litellm_call(_vendor: Server) -> bytes:
 
 def _install_portkey(place: Path) -> None:
     folder = place / "portkey"
-    if not (folder / "node_modules").exists():
+    if not _portkey_server(place).exists():
         folder.mkdir(exist_ok=True)
-        _run(["npm", "install", "--silent", "--no-audit", "--ignore-scripts", PORTKEY], folder)
+        run(["npm", "install", "--silent", "--no-audit", "--ignore-scripts", PORTKEY], folder)
 
 
 @asynccontextmanager
 async def _portkey(bench: Bench, place: Path, _vendor: Server) -> AsyncIterator[tuple[Child, int]]:
     directory, port = bench.new_directory("portkey"), free_port()
-    start = place / "portkey" / "node_modules" / "@portkey-ai" / "gateway" / "build" / "start-server.js"
-    with _started(bench, ["node", str(start), f"--port={port}", "--headless"], directory, {}) as child:
+    start = str(_portkey_server(place))
+    command = ["node", "--require", str(_LOOPBACK), start, f"--port={port}", "--headless"]
+    with _started(bench, command, directory, {}) as child:
         yield child, port
+
+
+def _portkey_server(place: Path) -> Path:
+    return place / "portkey" / "node_modules" / "@portkey-ai" / "gateway" / "build" / "start-server.js"
 
 
 def _portkey_call(vendor: Server) -> bytes:
@@ -202,5 +218,5 @@ def _started(
     )
 
 
-def _run(command: Sequence[str], place: Path) -> None:
+def run(command: Sequence[str], place: Path) -> None:
     subprocess.run(command, cwd=place, check=True, capture_output=True, timeout=_INSTALL_WITHIN)

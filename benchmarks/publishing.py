@@ -1,15 +1,38 @@
 """Tables of a run in the pages that show them, between two marks that people do not touch."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.results import Results
+from benchmarks.results import CHANGED, NO_COMMIT, Results
 from benchmarks.tables import CHECK_COLUMNS, FIGURE_COLUMNS, check_rows, figure_rows
 
 
 class MarksMissing(Exception):
     """A page has no place for a table."""
+
+
+class NotFitToPublish(Exception):
+    """The run does not show what the pages say it shows."""
+
+
+def require_whole(found: Results, scenarios: Iterable[str]) -> None:
+    """Raises ``NotFitToPublish`` for a run that nobody could repeat, or that left something out."""
+    if objections := list(_objections(found, scenarios)):
+        raise NotFitToPublish("; ".join(objections))
+
+
+def _objections(found: Results, scenarios: Iterable[str]) -> Iterator[str]:
+    reports = {report.scenario: report for report in found.reports}
+    if found.pace.is_quick:
+        yield "it was a quick look"
+    if found.commit == NO_COMMIT or found.commit.endswith(CHANGED):
+        yield f"no commit holds what was measured ({found.commit})"
+    if missing := [name for name in scenarios if name not in reports]:
+        yield f"it lacks {', '.join(missing)}"
+    for name, report in reports.items():
+        if report.failure is not None:
+            yield f"{name} failed: {report.failure}"
 
 
 def pages(root: Path, found: Results) -> Mapping[Path, str]:

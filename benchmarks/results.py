@@ -5,6 +5,7 @@ import platform
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 import msgspec
 from msgspec import Struct
@@ -15,6 +16,8 @@ from benchmarks.report import Report
 FOLDER = Path(__file__).parents[1] / ".cache" / "results"
 LATEST = Path(__file__).parents[1] / "docs" / "benchmarks.json"
 """The run whose tables are published."""
+CHANGED: Final = "-changed"
+NO_COMMIT: Final = "no-commit"
 
 
 class Machine(Struct, frozen=True):
@@ -74,13 +77,13 @@ def _processor() -> str:
 def commit_of(checkout: Path) -> str:
     """Short name of the commit that is checked out, marked when the tree has changed since."""
     found = subprocess.run(
-        ["git", "describe", "--always", "--dirty=-changed", "--abbrev=12", "--match="],
+        ["git", "describe", "--always", f"--dirty={CHANGED}", "--abbrev=12", "--match="],
         cwd=checkout,
         capture_output=True,
         text=True,
         check=False,
     )
-    return found.stdout.strip() or "no-commit"
+    return found.stdout.strip() or NO_COMMIT
 
 
 def now() -> datetime:

@@ -2,6 +2,8 @@
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from statistics import mean
 from typing import Final
@@ -9,19 +11,26 @@ from typing import Final
 from msgspec.structs import replace
 
 from benchmarks.bench import CLIENTS, Bench, Server
-from benchmarks.jobs import finished, run_jobs
+from benchmarks.jobs import completed, finished, run_jobs
 from benchmarks.load import requests
 from benchmarks.load.loops import open_loop
 from benchmarks.load.session import Load
+from benchmarks.machine import sockets
 from benchmarks.machine.proc import resident_bytes
 from benchmarks.report import Check, Figure, Report, at_most
-from benchmarks.samples import Sample
+from benchmarks.samples import Sample, best_rate
 
 _PROBE: Final = 3000
+_PROBES: Final = 2
+"""The first also warms up."""
 _LOOK_EVERY: Final = 5.0
 _MIB: Final = 2**20
 _WAL_LIMIT: Final = 64
 """MiB (``journal_size_limit``)."""
+_MORE_DESCRIPTORS: Final = 4
+_LEFT: Final = 2
+_REST: Final = 60.0
+"""Seconds: twice as long as the gateway keeps idle connections."""
 _TTL: Final = "30"
 """Seconds a result is kept: what is soaked includes erasing."""
 _WARM_UP: Final = 0.2
@@ -35,16 +44,21 @@ class Watched:
         self.at: list[float] = []
         self.resident: list[float] = []
         self.descriptors: list[int] = []
+        """Without connections to the vendor: that pool breathes with the load, up to its size."""
+        self.calls: list[int] = []
+        """Connections to the vendor."""
         self.wal: list[float] = []
 
-    def look(self, gateway: Server, now: float) -> None:
+    def look(self, gateway: Server, vendor: Server, now: float) -> None:
+        calls = _calls(gateway, vendor)
         self.at.append(now)
         self.resident.append(resident_bytes(gateway.child.pid) / _MIB)
-        self.descriptors.append(len(list(Path(f"/proc/{gateway.child.pid}/fd").iterdir())))
+        self.descriptors.append(len(list(Path(f"/proc/{gateway.child.pid}/fd").iterdir())) - calls)
+        self.calls.append(calls)
         self.wal.append(_wal(gateway.directory))
 
     def more_descriptors(self) -> float:
-        """In the last quarter than in the one before it, on average: connections to vendors come and go."""
+        """In the last quarter than in the one before it, on average."""
         quarter = max(1, len(self.descriptors) // 4)
         last, before = self.descriptors[-quarter:], self.descriptors[-2 * quarter : -quarter]
         return mean(last) - mean(before or last)
@@ -65,22 +79,24 @@ async def soak(bench: Bench, minutes: float) -> Report:
     """Submit, run and erase at half the highest rate."""
     submit = requests.submit(requests.chat_body(1024), x_bf_async_job_result_ttl=_TTL)
     async with bench.vendor() as vendor, bench.gateway(vendor) as gateway:
-        probe = await run_jobs(gateway, vendor, submit, _PROBE)
-        before = finished(gateway)
-        rate = probe.rate / 2
+        rate = best_rate([await run_jobs(gateway, vendor, submit, _PROBE) for _ in range(_PROBES)]) / 2
+        before, completed_before = finished(gateway), completed(gateway)
         bench.say(f"{minutes:g} minutes at {rate:.0f} jobs/s")
-        watched = Watched()
-        watching = asyncio.create_task(_watch(gateway, watched))
         load = Load(gateway.port, lambda: submit, CLIENTS)
-        sample = await open_loop(load, gateway.meter(vendor), minutes * 60, rate=rate)
-        watching.cancel()
+        async with watching(gateway, vendor) as watched:
+            sample = await open_loop(load, gateway.meter(vendor), minutes * 60, rate=rate)
         lost = await _lost(gateway, before + sample.count)
+        failed = sample.count - lost - (completed(gateway) - completed_before)
+        left = await _left_at_rest(gateway, vendor, min(_REST, minutes * 60))
     return Report(
-        "soak", [Figure("submit, run, settle, erase", [_told(sample, watched)])], _checks(watched, lost)
+        "soak",
+        [Figure("submit, run, settle, erase", [_told(sample, watched)])],
+        checks(watched, lost=lost, failed=failed, left=left),
     )
 
 
-def _checks(watched: Watched, lost: int) -> list[Check]:
+def checks(watched: Watched, *, lost: int, failed: int, left: int) -> list[Check]:
+    """What has to hold at the end."""
     return [
         at_most(
             "growth of resident memory",
@@ -90,8 +106,20 @@ def _checks(watched: Watched, lost: int) -> list[Check]:
             note=f"{watched.resident[-1]:.0f} MiB at the end",
         ),
         at_most("largest WAL", max(watched.wal), _WAL_LIMIT, "MiB"),
-        at_most("growth of descriptors in the second half", watched.more_descriptors(), 16),
+        at_most(
+            "more descriptors in the last quarter than in the third",
+            watched.more_descriptors(),
+            _MORE_DESCRIPTORS,
+            note=f"{min(watched.descriptors)} to {max(watched.descriptors)} were open beside the vendor's connections",
+        ),
+        at_most(
+            "connections to the vendor left at rest",
+            left,
+            _LEFT,
+            note=f"{min(watched.calls)} to {max(watched.calls)} were open under load",
+        ),
         at_most("jobs lost", lost, 0),
+        at_most("jobs that ended without a result", failed, 0),
     ]
 
 
@@ -99,10 +127,23 @@ def _told(sample: Sample, watched: Watched) -> Sample:
     return replace(sample, facts={"most_mib": max(watched.resident)})
 
 
-async def _watch(gateway: Server, watched: Watched) -> None:
+@asynccontextmanager
+async def watching(gateway: Server, vendor: Server) -> AsyncIterator[Watched]:
+    """Looks as long as the load lasts. Raises what made looking impossible: half a look would pass for a whole one."""
+    watched = Watched()
+    task = asyncio.create_task(_watch(gateway, vendor, watched))
+    try:
+        yield watched
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def _watch(gateway: Server, vendor: Server, watched: Watched) -> None:
     began = time.monotonic()
     while True:
-        watched.look(gateway, time.monotonic() - began)
+        watched.look(gateway, vendor, time.monotonic() - began)
         await asyncio.sleep(_LOOK_EVERY)
 
 
@@ -112,6 +153,18 @@ async def _lost(gateway: Server, expected: int) -> int:
     while (missing := expected - finished(gateway)) > 0 and time.monotonic() < give_up:
         await asyncio.sleep(0.1)
     return missing
+
+
+async def _left_at_rest(gateway: Server, vendor: Server, seconds: float) -> int:
+    """Connections to the vendor, once the idle ones have had time to be closed."""
+    give_up = time.monotonic() + seconds
+    while (left := _calls(gateway, vendor)) > _LEFT and time.monotonic() < give_up:
+        await asyncio.sleep(0.1)
+    return left
+
+
+def _calls(gateway: Server, vendor: Server) -> int:
+    return sockets.connections_to(vendor.port, gateway.child.pids)
 
 
 def _wal(directory: Path) -> float:

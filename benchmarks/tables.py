@@ -9,7 +9,7 @@ from benchmarks.comparing import Pair
 from benchmarks.peering import Peer
 from benchmarks.report import Check, Figure
 from benchmarks.results import Results
-from benchmarks.samples import Sample, best_rate, known, least_cpu
+from benchmarks.samples import best_rate, known, least_cpu, typical
 
 CHECK_COLUMNS = ("scenario", "target", "wanted", "measured", "met", "how")
 FIGURE_COLUMNS = (
@@ -53,8 +53,8 @@ def _figure(figure: Figure) -> Row:
         figure.name,
         number(best_rate(rounds)),
         number(least_cpu(rounds)) if cpu else "",
-        number(min(one.p50 for one in latency)) if latency else "",
-        number(min(one.p99 for one in latency)) if latency else "",
+        number(typical(rounds, lambda one: one.p50)) if latency else "",
+        number(typical(rounds, lambda one: one.p99)) if latency else "",
         number(max(one.max for one in latency)) if latency else "",
         f"{max(busy):.0%}" if busy else "",
     )
@@ -70,7 +70,13 @@ def number(value: float) -> str:
 def show(results: Results, console: Console) -> None:
     console.print(f"[bold]{results.title}[/]", highlight=False)
     console.print(results.conditions, highlight=False)
-    console.print(_rich("Measurements (best of the rounds)", FIGURE_COLUMNS, figure_rows(results)))
+    console.print(
+        _rich(
+            "Measurements (rate and CPU: best of the rounds; p50 and p99: their median)",
+            FIGURE_COLUMNS,
+            figure_rows(results),
+        )
+    )
     console.print(_rich("Targets", CHECK_COLUMNS, check_rows(results)))
     for report in results.reports:
         if report.failure is not None:
@@ -84,21 +90,15 @@ def show_pairs(title: str, pairs: Sequence[Pair], console: Console) -> None:
     rows = [
         (
             pair.name,
-            number(best_rate(pair.here)),
-            number(best_rate(pair.base)),
-            f"{pair.rate:.2f}",
-            _spread(pair.here, pair.base),
-            "" if pair.cpu is None else f"{pair.cpu:.2f}",
+            pair.unit,
+            *map(number, pair.best),
+            f"{pair.ratio:.2f}",
+            f"{min(pair.ratios):.2f}–{max(pair.ratios):.2f}",
         )
         for pair in pairs
     ]
-    columns = ("measurement", "per second", "base", "rate, of base", "round by round", "CPU, of base")
+    columns = ("measurement", "unit", "this tree", "base", "of base", "round by round")
     console.print(_rich(title, columns, rows))
-
-
-def _spread(here: Sequence[Sample], base: Sequence[Sample]) -> str:
-    ratios = [mine.rate / theirs.rate for mine, theirs in zip(here, base, strict=True)]
-    return f"{min(ratios):.2f}–{max(ratios):.2f}"
 
 
 def show_peers(peers: Sequence[Peer], console: Console) -> None:

@@ -27,6 +27,7 @@ CONSTANT: Final = "(a) uvicorn, a constant"
 HOLLOW: Final = "(b) our handlers, no store"
 DURABLE: Final = "durable submit, 1 KB"
 LARGE: Final = "durable submit, 20 KB"
+HUGE: Final = "durable submit, 200 KB"
 HALF: Final = "durable submit, half load, open loop"
 IDLE: Final = "durable submit, one client, idle"
 FSYNC: Final = "(d) one fsync"
@@ -44,6 +45,7 @@ async def run(bench: Bench) -> Report:
                 HOLLOW: await hollow(bench, stack),
                 DURABLE: submits(bench, gateway, KIB),
                 LARGE: submits(bench, gateway, 20 * KIB),
+                HUGE: submits(bench, gateway, 200 * KIB),
             }
         )
         rate = best_rate(found[DURABLE]) / 2
