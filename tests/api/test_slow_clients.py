@@ -3,6 +3,8 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +14,9 @@ from api.refusals import assert_refused
 from api.world import config_of
 from support.gateway import CHAT, RunningGateway, chat, running
 from tidegate.api.connection_watch import ConnectionLimits
+from tidegate.api.protocol import GatewayProtocol
 from tidegate.mock_vendor import MockVendor
+from tidegate.serving import bind
 
 pytestmark = pytest.mark.anyio
 
@@ -163,6 +167,70 @@ async def test_31_an_answer_that_is_not_read_ends_the_connection(hasty: RunningG
 
         with pytest.raises(ConnectionError):
             await asyncio.wait_for(ask_for_ever(), 20)
+
+
+@pytest.fixture
+async def narrow(
+    vendor: MockVendor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[RunningGateway]:
+    """A hasty gateway whose system takes little of an answer off its hands."""
+
+    def bind_narrowly(host: str, port: int) -> socket.socket:
+        listener = bind(host, port)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
+        return listener
+
+    monkeypatch.setattr("support.gateway.bind", bind_narrowly)
+    async with running(tmp_path, config_of(tmp_path, vendor), HASTY) as gateway:
+        yield gateway
+
+
+@asynccontextmanager
+async def polling(gateway: RunningGateway, job_id: str, times: int = 1) -> AsyncIterator[socket.socket]:
+    """A client that has asked for a job, and of which it is not certain that it will listen."""
+    poll = f"GET {CHAT}/{job_id} HTTP/1.1\r\n".encode() + AUTHORIZED + b"\r\n"
+    host, _, port = gateway.url.removeprefix("http://").partition(":")
+    loop = asyncio.get_running_loop()
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.setblocking(False)  # noqa: FBT003 – the signature of sockets
+        await loop.sock_connect(client, (host, int(port)))
+        await loop.sock_sendall(client, poll * times)
+        yield client
+
+
+async def test_31_a_slow_reader_may_take_its_time(narrow: RunningGateway) -> None:
+    """Longer in all than an answer may lie untouched."""
+    job_id = (await narrow.run(chat(text="a" * 2**20)))["id"]
+    loop = asyncio.get_running_loop()
+    taken = 0
+    async with asyncio.timeout(20), polling(narrow, job_id) as client:
+        began = loop.time()
+        while part := await loop.sock_recv(client, 2**14):
+            taken += len(part)
+            await asyncio.sleep(0.01)
+
+    assert taken > 2**20
+    assert loop.time() - began > 2 * HASTY.without_reading
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+async def test_31_no_rest_of_an_answer_is_too_small_to_end_the_connection(
+    narrow: RunningGateway, times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of one of these numbers of answers so little stays with us that writing is never paused."""
+    job_id = (await narrow.run(chat(text="a" * 40_000)))["id"]
+    lost: asyncio.Queue[object] = asyncio.Queue()
+    lose = GatewayProtocol.connection_lost
+
+    def note_and_lose(connection: GatewayProtocol, exc: Exception | None) -> None:
+        lost.put_nowait(connection.client)
+        lose(connection, exc)
+
+    monkeypatch.setattr(GatewayProtocol, "connection_lost", note_and_lose)
+    async with asyncio.timeout(10), polling(narrow, job_id, times) as client:
+        while await lost.get() != client.getsockname():
+            pass  # another client's
 
 
 async def test_31_a_held_poll_outlives_all_of_this(hasty: RunningGateway) -> None:

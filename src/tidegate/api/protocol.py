@@ -73,7 +73,9 @@ class GatewayProtocol(HttpToolsProtocol):
         self._body_size = 0
         self._had_body = False
         self._body_began = 0.0
-        self._unread_since: float | None = None
+        self._unread = 0
+        """How much of our answers had not left at the last look."""
+        self._unread_since = 0.0
         self._problem = 400
         self._is_too_slow = False
         self._is_deaf = False
@@ -246,19 +248,11 @@ class GatewayProtocol(HttpToolsProtocol):
         self._phase = _Phase.IDLE
         self._since = self.loop.time()
 
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self._unread_since = self.loop.time()
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        self._unread_since = None
-
     # What takes too long
 
     def check(self, now: float) -> None:
         limits = self.watch.limits
-        if self._unread_since is not None and now - self._unread_since > limits.without_reading:
+        if self._is_unread(now):
             self.transport.abort()
         elif self._phase is _Phase.HEADERS and now - self._since > limits.time_for_headers:
             self.evict()
@@ -268,6 +262,14 @@ class GatewayProtocol(HttpToolsProtocol):
             self.transport.abort()
         elif self._phase is _Phase.BODY and not self.flow.read_paused and self._is_body_late(now):
             self._body_is_late()
+
+    def _is_unread(self, now: float) -> bool:
+        """Whether nothing of what we wrote has been taken for too long: slow readers may be slow."""
+        unread = self.transport.get_write_buffer_size()
+        if self._unread == 0 or unread < self._unread:
+            self._unread_since = now
+        self._unread = unread
+        return unread > 0 and now - self._unread_since > self.watch.limits.without_reading
 
     def _is_body_late(self, now: float) -> bool:
         limits = self.watch.limits
