@@ -69,11 +69,15 @@ def _details(query: Query, row: Any, result: bytes | None = None) -> JobDetails:
 
 def _attempts(query: Query, row: Any, found: JobState) -> tuple[Attempt, ...]:
     seq, number, started = row[0], row[12], row[14]
+    is_running = found.status == "processing"
+    # The row was read first: what has ended since is not over as far as this answer goes.
     over = query(
-        "SELECT number, started_at, ended_at, end, calls FROM attempts WHERE job = ? ORDER BY number", (seq,)
+        "SELECT number, started_at, ended_at, end, calls FROM attempts WHERE job = ? AND number <= ?"
+        " ORDER BY number",
+        (seq, number - is_running),
     )
     attempts = [attempt_from_row(attempt) for attempt in over]
-    if found.status == "processing":
+    if is_running:
         attempts.append(Attempt(number=number, started_at=moment(started)))
     return tuple(attempts)
 
