@@ -98,7 +98,7 @@ class JobStore(Protocol):
         """Unfinished jobs past their deadline are failed."""
 
     async def prune(self, *, limit: int) -> int:
-        """Expired jobs and idempotency records are erased, oldest first."""
+        """Expired jobs and idempotency records are erased, oldest first; how many were looked at."""
 
     async def next_due(self) -> datetime | None:
         """When the next waiting job becomes due."""

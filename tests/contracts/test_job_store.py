@@ -124,6 +124,20 @@ class TestIdempotency:
 
         assert await store.jobs.replayed(store.idempotency()) is not None
 
+    async def test_a_record_that_has_to_stay_is_not_looked_at_again_and_again(
+        self, store: StoreUnderTest
+    ) -> None:
+        for name in ("one", "two"):
+            await store.accept(idempotency=store.idempotency(name), result_ttl=604_800)
+        await store.complete(await store.claim_one())
+        await store.complete(await store.claim_one())
+        store.later(hours=25)
+
+        assert [await store.jobs.prune(limit=1) for _ in range(3)] == [1, 1, 0]
+
+        store.later(days=7)
+        assert [await store.jobs.prune(limit=100) for _ in range(2)] == [4, 0]
+
     async def test_a_record_is_forgotten_after_a_day_once_the_job_is_gone(
         self, store: StoreUnderTest
     ) -> None:
