@@ -52,6 +52,7 @@ format: setup ## mend the format
 	$(BIN)/ruff check --fix-only
 
 audit: setup ## known holes in what is locked; needs an index that tells of them
+	@mkdir -p .cache
 	$(BIN)/uv export --quiet --frozen --no-dev --no-emit-project > .cache/requirements.txt
 	$(BIN)/uv tool run pip-audit --disable-pip --require-hashes --strict -r .cache/requirements.txt
 

@@ -20,7 +20,7 @@ from support.load import HEADERS as OURS
 from support.processes import gateway_process
 from support.watching import MOST_MEMORY, WatchedGateway, watched
 from support.wire import Connection
-from tidegate.api.connection_watch import DEFAULT_LIMITS
+from tidegate.api.connection_watch import DEFAULT_LIMITS, ConnectionLimits
 from tidegate.mock_vendor import MockVendor
 
 pytestmark = pytest.mark.anyio
@@ -33,6 +33,9 @@ NOISE: Final = 0.005
 SLOT: Final = {"concurrency_and_buffer_size": {"concurrency": 1}}
 MEMORY_OF_EACH: Final = 256
 """KiB a hostile connection may cost, its unread answer included."""
+HASTY: Final = ConnectionLimits(time_for_headers=1, most_without_headers=10_000)
+PATIENT: Final = ConnectionLimits(time_for_headers=1e9, most_without_headers=10_000)
+FEW_DESCRIPTORS: Final = 128
 
 
 @pytest.fixture(autouse=True)
@@ -118,12 +121,36 @@ async def test_only_the_oldest_without_headers_make_room(target: WatchedGateway)
     assert all(closed[:evicted])
 
 
+async def test_it_is_these_limits_that_end_them(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """With room and time for everybody they would all stay; then the tests above would prove nothing."""
+    hasty, patient = await asyncio.gather(
+        _closed_within(HASTY, tmp_path_factory.mktemp("hasty")),
+        _closed_within(PATIENT, tmp_path_factory.mktemp("patient")),
+    )
+
+    assert all(hasty[:HEADERS])
+    assert not any(hasty[HEADERS:])
+    assert not any(patient)
+
+
+async def _closed_within(limits: ConnectionLimits, directory: Path) -> list[bool]:
+    async with watched(directory, configuration(directory, "http://127.0.0.1:9"), limits) as target:
+        with hostile(target.process.port) as process:
+            await asyncio.sleep(HASTY.time_for_headers + HASTY.look_every + 1)
+            told, _ = await asyncio.to_thread(process.communicate, b"")
+    closed: list[bool] = json.loads(told)
+    return closed
+
+
 async def test_without_descriptors_it_waits_and_goes_on_when_there_are_some(tmp_path: Path) -> None:
     """F33: more clients than the process may have open files."""
     with gateway_process(tmp_path, configuration(tmp_path, "http://127.0.0.1:9")) as gateway:
         await gateway.start()
-        resource.prlimit(gateway.pid, resource.RLIMIT_NOFILE, (100, 100))
+        resource.prlimit(gateway.pid, resource.RLIMIT_NOFILE, (FEW_DESCRIPTORS, FEW_DESCRIPTORS))
         lines = [await asyncio.open_connection("127.0.0.1", gateway.port) for _ in range(200)]
+        async with asyncio.timeout(10):
+            while _descriptors(gateway.pid) < FEW_DESCRIPTORS:
+                await asyncio.sleep(0.01)
         worked = _cpu_seconds(gateway.pid)
         await asyncio.sleep(1)
         worked = _cpu_seconds(gateway.pid) - worked
@@ -135,6 +162,10 @@ async def test_without_descriptors_it_waits_and_goes_on_when_there_are_some(tmp_
 
     assert worked < 0.5, "it spins"
     assert answer.status == 202
+
+
+def _descriptors(pid: int) -> int:
+    return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
 
 
 def _cpu_seconds(pid: int) -> float:

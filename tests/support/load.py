@@ -13,16 +13,21 @@ from support.wire import Connection
 
 HEADERS: Final = {"authorization": f"Bearer {KEY}", "content-type": "application/json"}
 BODY: Final = b'{"model":"openai/echo","messages":[{"role":"user","content":"are you there?"}]}'
+LARGE: Final = BODY.replace(b"[{", b'[{"role":"system","content":"%b"},{' % (b"a long story. " * 2048))
+"""The same question behind 28 KiB of instructions."""
 
 
 class Load:
     """Submitters that write down every id they were given."""
 
-    def __init__(self, port: int, submitters: int) -> None:
+    def __init__(self, port: int, submitters: int, body: bytes = BODY) -> None:
         self._port = port
         self._submitters = submitters
+        self._body = body
         self.acknowledged: list[str] = []
         self.statuses: Counter[int] = Counter()
+        self.unhelpful = 0
+        """Refusals that did not say when to come again."""
         self.is_over = False
 
     async def run(self) -> None:
@@ -32,7 +37,7 @@ class Load:
         async with Connection("127.0.0.1", self._port) as connection:
             while not self.is_over:
                 try:
-                    answer = await connection.request("POST", CHAT, HEADERS, BODY)
+                    answer = await connection.request("POST", CHAT, HEADERS, self._body)
                 except (OSError, asyncio.IncompleteReadError):
                     await asyncio.sleep(0.02)
                     continue
@@ -40,6 +45,7 @@ class Load:
                 if answer.status == 202:
                     self.acknowledged.append(answer.json()["id"])
                 else:
+                    self.unhelpful += "retry-after" not in answer.headers
                     await asyncio.sleep(0.02)
 
 

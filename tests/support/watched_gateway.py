@@ -1,6 +1,7 @@
-"""A gateway that watches its own event loop and memory: ``python -m support.watched_gateway PORT CONFIG``.
+"""A gateway that watches its own event loop and memory: ``python -m support.watched_gateway PORT LIMITS CONFIG``.
 
-Whoever connects to ``PORT`` is told what has happened since the last one asked. Linux only: peaks come from ``/proc``.
+Whoever connects to ``PORT`` is told what has happened since the last one asked. ``LIMITS`` is JSON: what its connections
+may do. Linux only: peaks come from ``/proc``.
 """
 
 import asyncio
@@ -13,8 +14,10 @@ import time
 from pathlib import Path
 from typing import Final, final
 
+import msgspec
 import uvloop
 
+from tidegate.api.connection_watch import ConnectionLimits
 from tidegate.bootstrap import build
 from tidegate.providers import VENDORS
 from tidegate.serving import Process, bind, die_of_store
@@ -69,7 +72,7 @@ def _kibibytes(name: str) -> int:
 
 
 async def main() -> None:
-    settings = load(Path(sys.argv[2]), os.environ, vendors=VENDORS)
+    settings = load(Path(sys.argv[3]), os.environ, vendors=VENDORS)
     listener = bind(settings.server.host, settings.server.port)
     gateway = await build(settings, on_fatal=die_of_store(print))
     watch = Watch()
@@ -78,7 +81,8 @@ async def main() -> None:
     async def on_ready() -> None:
         await asyncio.start_server(watch.tell, "127.0.0.1", int(sys.argv[1]))
 
-    await Process(gateway, listener).run(on_ready)
+    limits = msgspec.json.decode(sys.argv[2], type=ConnectionLimits)
+    await Process(gateway, listener, limits).run(on_ready)
     beating.cancel()
 
 

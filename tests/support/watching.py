@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any, Final, final
 
 import httpx2
+import msgspec
 from msgspec import Struct
 
 from support.gateway import KEY
 from support.processes import GatewayProcess, free_port, gateway_process
+from tidegate.api.connection_watch import DEFAULT_LIMITS, ConnectionLimits
 
 LONGEST_PAUSE: Final = 0.050
 """Seconds for which the event loop may be held up by anything (security.md §6)."""
@@ -46,10 +48,12 @@ class WatchedGateway:
 
 
 @asynccontextmanager
-async def watched(directory: Path, config: Mapping[str, Any]) -> AsyncIterator[WatchedGateway]:
+async def watched(
+    directory: Path, config: Mapping[str, Any], limits: ConnectionLimits = DEFAULT_LIMITS
+) -> AsyncIterator[WatchedGateway]:
     with gateway_process(directory, config) as process:
         watch_port = free_port()
-        await process.start("support.watched_gateway", str(watch_port))
+        await process.start("support.watched_gateway", str(watch_port), msgspec.json.encode(limits).decode())
         async with httpx2.AsyncClient(
             base_url=f"http://127.0.0.1:{process.port}",
             headers={"authorization": f"Bearer {KEY}"},

@@ -24,12 +24,17 @@ _STEPS_BETWEEN_LOOKS: Final = 10_000
 
 @final
 class Readers:
-    """A look-up by key takes microseconds, so it runs where it is asked for, without a thread hop."""
+    """A look-up by key takes microseconds, so it runs where it is asked for, without a thread hop.
+
+    All look-ups of one turn of the event loop share a snapshot: locking one costs as much as reading from it.
+    Nobody misses a write he was told of, since he is told in a later turn.
+    """
 
     def __init__(self, path: Path, *, vfs: str | None, on_failure: Callable[[Exception], None]) -> None:
         self._on_failure = on_failure
         self._looker = open_reader(path, vfs=vfs)
         self._looker.set_busy_timeout(0)
+        self._has_snapshot = False
         self._scanners: SimpleQueue[apsw.Connection] = SimpleQueue()
         for _ in range(_SCANNERS):
             self._scanners.put(open_reader(path, vfs=vfs))
@@ -38,6 +43,8 @@ class Readers:
     def look_up(self, sql: str, bindings: Sequence[Any]) -> list[Any]:
         """Rows of a query that an index answers at once. Raises ``StoreError``."""
         try:
+            if not self._has_snapshot:
+                self._take_snapshot()
             return fetch(self._looker, sql, bindings)
         except apsw.Error as exc:
             raise self._explain(exc) from exc
@@ -58,9 +65,20 @@ class Readers:
 
     def close(self) -> None:
         self._threads.shutdown()
+        self._drop_snapshot()
         self._looker.close()
         while not self._scanners.empty():
             self._scanners.get().close()
+
+    def _take_snapshot(self) -> None:
+        self._looker.execute("BEGIN")  # it comes to be with the first query
+        self._has_snapshot = True
+        asyncio.get_running_loop().call_soon(self._drop_snapshot)
+
+    def _drop_snapshot(self) -> None:
+        if self._has_snapshot:
+            self._has_snapshot = False
+            self._looker.execute("ROLLBACK")
 
     def _scan(self, read: Callable[[Query], T]) -> T:
         connection = self._scanners.get()
