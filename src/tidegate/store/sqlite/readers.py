@@ -34,7 +34,7 @@ class Readers:
         self._on_failure = on_failure
         self._looker = open_reader(path, vfs=vfs)
         self._looker.set_busy_timeout(0)
-        self._has_snapshot = False
+        self._dropping: asyncio.Handle | None = None
         self._scanners: SimpleQueue[apsw.Connection] = SimpleQueue()
         for _ in range(_SCANNERS):
             self._scanners.put(open_reader(path, vfs=vfs))
@@ -43,7 +43,7 @@ class Readers:
     def look_up(self, sql: str, bindings: Sequence[Any]) -> list[Any]:
         """Rows of a query that an index answers at once. Raises ``StoreError``."""
         try:
-            if not self._has_snapshot:
+            if not self._looker.in_transaction:
                 self._take_snapshot()
             return fetch(self._looker, sql, bindings)
         except apsw.Error as exc:
@@ -65,19 +65,18 @@ class Readers:
 
     def close(self) -> None:
         self._threads.shutdown()
-        self._drop_snapshot()
+        if self._dropping is not None:
+            self._dropping.cancel()
         self._looker.close()
         while not self._scanners.empty():
             self._scanners.get().close()
 
     def _take_snapshot(self) -> None:
         self._looker.execute("BEGIN")  # it comes to be with the first query
-        self._has_snapshot = True
-        asyncio.get_running_loop().call_soon(self._drop_snapshot)
+        self._dropping = asyncio.get_running_loop().call_soon(self._drop_snapshot)
 
     def _drop_snapshot(self) -> None:
-        if self._has_snapshot:
-            self._has_snapshot = False
+        if self._looker.in_transaction:  # after some errors SQLite has ended it by itself
             self._looker.execute("ROLLBACK")
 
     def _scan(self, read: Callable[[Query], T]) -> T:

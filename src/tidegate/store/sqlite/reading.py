@@ -67,6 +67,7 @@ def _details(query: Query, row: Any, result: bytes | None = None) -> JobDetails:
     return details_from_row(rest, state, _attempts(query, rest, state))
 
 
+@understood
 def _attempts(query: Query, row: Any, found: JobState) -> tuple[Attempt, ...]:
     seq, number, started = row[0], row[12], row[14]
     is_running = found.status == "processing"
