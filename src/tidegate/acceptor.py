@@ -9,7 +9,7 @@ import socket
 from collections.abc import Callable
 from typing import Final, final
 
-_AT_ONCE: Final = 100
+CONNECTIONS_AT_ONCE: Final = 100
 _PAUSE: Final = 1.0
 """Seconds: whoever waits in the backlog meanwhile is taken afterwards."""
 _GONE_ALREADY: Final = (errno.ECONNABORTED, errno.EPROTO, errno.EPERM)
@@ -19,11 +19,18 @@ _GONE_ALREADY: Final = (errno.ECONNABORTED, errno.EPROTO, errno.EPERM)
 class Acceptor:
     """From ``start`` to ``close``; the socket stays its owner's."""
 
-    def __init__(self, listener: socket.socket, make_protocol: Callable[[], asyncio.Protocol]) -> None:
+    def __init__(
+        self,
+        listener: socket.socket,
+        make_protocol: Callable[[], asyncio.Protocol],
+        at_once: int = CONNECTIONS_AT_ONCE,
+    ) -> None:
+        """``at_once``: how many are taken before others get their turn; one, where processes share the socket."""
         self._listener = listener
         self._make_protocol = make_protocol
         self._loop = asyncio.get_running_loop()
         self._handing_over: set[asyncio.Task[None]] = set()
+        self._at_once = at_once
         self._is_closed = False
 
     def start(self) -> None:
@@ -36,7 +43,7 @@ class Acceptor:
         self._loop.remove_reader(self._listener)
 
     def _accept(self) -> None:
-        for _ in range(_AT_ONCE):
+        for _ in range(self._at_once):
             try:
                 connection, _address = self._listener.accept()
             except BlockingIOError:

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from tidegate import __version__
 from tidegate.api import local_issuer
-from tidegate.api.app import Handlers, route_table
+from tidegate.api.app import OPERATIONS, Handlers, route_table
 from tidegate.api.auth import read_credentials
 from tidegate.api.failed_logins import FailedLogins
 from tidegate.api.guard import FrontGuard
@@ -49,8 +49,7 @@ from tidegate.services.read_job import ReadJob
 from tidegate.services.run_job import RunTools
 from tidegate.services.submit_job import SubmitJob
 from tidegate.settings import IssuerSettings, Settings
-from tidegate.store.sqlite import SqliteOptions, SqliteStore
-from tidegate.store.wake_ups import LocalWakeUps
+from tidegate.stores import OpenStore, open_store
 from tidegate.telemetry import Telemetry
 from tidegate.transport import UpstreamTransport
 from tidegate.worker.leases import Leases
@@ -65,9 +64,8 @@ class Gateway(Struct, frozen=True):
     """The parts of a gateway that somebody has to start and stop."""
 
     settings: Settings
-    store: SqliteStore
+    store: OpenStore
     transport: UpstreamTransport
-    wake_ups: LocalWakeUps
     worker: Worker
     leases: Leases
     maintenance: Maintenance
@@ -78,6 +76,23 @@ class Gateway(Struct, frozen=True):
     local_key: Secret | None
     """Key of the local issuer, where there is one."""
     clock: SystemClock
+    roles: "Roles"
+
+
+class Roles(Struct, frozen=True):
+    """What a process does."""
+
+    accepts: bool = True
+    """It has the API; without it there are only health and metrics."""
+    works: bool = True
+    """It runs jobs."""
+    providers: tuple[str, ...] = ()
+    """Only of these; of all where none is named."""
+    concurrency: int | None = None
+    """Jobs of a provider at once; ``None``: as many as the provider allows."""
+
+
+EVERYTHING: Final = Roles()
 
 
 class DrainSwitch:
@@ -93,7 +108,13 @@ class DrainSwitch:
         return self.is_on
 
 
-async def build(settings: Settings, *, on_fatal: Callable[[str], None], vfs: str | None = None) -> Gateway:
+async def build(
+    settings: Settings,
+    *,
+    on_fatal: Callable[[str], None],
+    vfs: str | None = None,
+    roles: Roles = EVERYTHING,
+) -> Gateway:
     """A gateway whose store is open and in order, and which does nothing yet.
 
     Raises ``StoreRefused``, ``AlreadyRunning`` or ``SchemaMismatch`` when the store cannot be used,
@@ -105,16 +126,16 @@ async def build(settings: Settings, *, on_fatal: Callable[[str], None], vfs: str
     catalog = catalog_of(settings)
     metrics = GatewayMetrics(catalog)
     telemetry = Telemetry(metrics)
-    wake_ups = LocalWakeUps()
     drain = DrainSwitch()
-    store = SqliteStore.open(
-        _store_options(settings, vfs),
+    store = await open_store(
+        settings,
+        vfs=vfs,
         clock=system,
         rng=rng,
-        wake_ups=wake_ups,
         on_fatal=on_fatal,
         on_clock_step=lambda step: telemetry.problem("clock.step", seconds=step.total_seconds()),
     )
+    wake_ups = store.wake_ups
     # Whatever is compared with times in the store goes by its clock, which never goes back.
     clock = store.clock
     hints = PollHints(clock)
@@ -135,7 +156,7 @@ async def build(settings: Settings, *, on_fatal: Callable[[str], None], vfs: str
         clock=clock,
         rng=rng,
     )
-    worker = Worker(store.jobs, tools, limits, wake_ups, clock, telemetry, hints)
+    worker = Worker(store.jobs, tools, _worked_on(limits, roles), wake_ups, clock, telemetry, hints)
 
     local_key = _local_key(settings)
     verifier = _verifier(settings, local_key, transport, system, telemetry)
@@ -170,27 +191,16 @@ async def build(settings: Settings, *, on_fatal: Callable[[str], None], vfs: str
         settings=settings,
         store=store,
         transport=transport,
-        wake_ups=wake_ups,
         worker=worker,
         leases=Leases(store.jobs, worker, clock, telemetry),
         maintenance=Maintenance(store.jobs, clock, telemetry),
         keys=keys,
         telemetry=telemetry,
-        app=_router(settings, handlers, authenticate, drain, system, rng, telemetry),
+        app=_router(settings, roles, handlers, authenticate, drain, system, rng, telemetry),
         drain=drain,
         local_key=local_key,
         clock=system,
-    )
-
-
-def _store_options(settings: Settings, vfs: str | None) -> SqliteOptions:
-    return SqliteOptions(
-        path=settings.store.path,
-        wipe=settings.store.wipe,
-        min_free_bytes=settings.store.min_free_bytes,
-        loss_budget=settings.async_.worker_loss_budget,
-        commit_wait=settings.store.commit_wait,
-        vfs=vfs,
+        roles=roles,
     )
 
 
@@ -217,6 +227,7 @@ def _verifier(
 
 def _router(
     settings: Settings,
+    roles: Roles,
     handlers: Handlers,
     authenticate: Authenticate,
     drain: DrainSwitch,
@@ -235,8 +246,9 @@ def _router(
         allowed_hosts=settings.server.allowed_hosts,
         origins=settings.client.allowed_origins,
     )
+    routes = route_table(handlers, __version__)
     return Router(
-        route_table(handlers, __version__),
+        routes if roles.accepts else [route for route in routes if route.path in OPERATIONS],
         RouterTools(
             authenticate=authenticate_inbound,
             may_read_metrics=handlers.metrics.may_read,
@@ -250,16 +262,27 @@ def _router(
     )
 
 
-async def _lane_limits(catalog: Catalog, store: SqliteStore) -> dict[Lane, int]:
+async def _lane_limits(catalog: Catalog, store: OpenStore) -> dict[Lane, int]:
     limits = {Lane(name): setup.concurrency for name, setup in catalog.providers.items()}
     for lane in await store.jobs.pending_lanes():
         limits.setdefault(lane, _UNCONFIGURED_LANE)
     return limits
 
 
+def _worked_on(limits: dict[Lane, int], roles: Roles) -> dict[Lane, int]:
+    most = roles.concurrency or max(limits.values(), default=1)
+    return {
+        lane: min(limit, most)
+        for lane, limit in limits.items()
+        if not roles.providers or lane in roles.providers
+    }
+
+
 def _local_key(settings: Settings) -> Secret | None:
     if not settings.auth.local_issuer:
         return None
+    if settings.auth.local_issuer_key is not None or settings.store.is_shared:
+        return settings.auth.local_issuer_key
     directory: Path = settings.server.data_dir
     if not directory.exists():
         directory.mkdir(parents=True, mode=0o700)

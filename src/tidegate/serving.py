@@ -12,7 +12,7 @@ from typing import Final, final
 
 import uvicorn
 
-from tidegate.acceptor import Acceptor
+from tidegate.acceptor import CONNECTIONS_AT_ONCE, Acceptor
 from tidegate.api.connection_watch import DEFAULT_LIMITS, ConnectionLimits
 from tidegate.api.protocol import protocol_within
 from tidegate.api.tokens import warm_up
@@ -36,8 +36,12 @@ class CannotListen(Exception):
 class _HttpServer(uvicorn.Server):
     """uvicorn with a listener of ours and without its own idea of signals: the gateway drains first."""
 
+    def __init__(self, config: uvicorn.Config, *, shares_listener: bool) -> None:
+        super().__init__(config)
+        self._at_once = 1 if shares_listener else CONNECTIONS_AT_ONCE
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        acceptors = [Acceptor(listener, self._new_connection) for listener in sockets or ()]
+        acceptors = [Acceptor(listener, self._new_connection, self._at_once) for listener in sockets or ()]
         for acceptor in acceptors:
             acceptor.start()
         self.servers = acceptors  # type: ignore[assignment]  # all that uvicorn does with one is to close it
@@ -79,10 +83,17 @@ class Process:
     """One run of the gateway, from an open store to a closed one."""
 
     def __init__(
-        self, gateway: Gateway, listener: socket.socket, limits: ConnectionLimits = DEFAULT_LIMITS
+        self,
+        gateway: Gateway,
+        listener: socket.socket | None,
+        limits: ConnectionLimits = DEFAULT_LIMITS,
+        *,
+        shares_listener: bool = False,
     ) -> None:
+        """Without a ``listener`` it works and answers nobody."""
         self._gateway = gateway
         self._listener = listener
+        self._serving: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
         self._server = _HttpServer(
             uvicorn.Config(
@@ -97,11 +108,15 @@ class Process:
                 proxy_headers=False,
                 backlog=_BACKLOG,
                 timeout_graceful_shutdown=_CONNECTIONS_MAY_FINISH,
-            )
+            ),
+            shares_listener=shares_listener,
         )
 
     @property
     def address(self) -> tuple[str, int]:
+        """Where it is to listen. Raises ``RuntimeError`` for one that does not."""
+        if self._listener is None:
+            raise RuntimeError("this process has no listener")
         host, port, *_ = self._listener.getsockname()
         return host, port
 
@@ -118,14 +133,11 @@ class Process:
     async def run(self, on_ready: Callable[[], Awaitable[None]]) -> None:
         """Serve until a stop is requested."""
         gateway = self._gateway
-        loops = [
-            asyncio.create_task(work)
-            for work in (gateway.worker.run(), gateway.leases.run(), gateway.maintenance.run())
-        ]
-        serving = asyncio.create_task(self._server.serve(sockets=[self._listener]))
+        works = (gateway.worker.run(), gateway.leases.run()) if gateway.roles.works else ()
+        loops = [asyncio.create_task(work) for work in (gateway.maintenance.run(), *works)]
         try:
-            self._listen()
-            await self._until_listening(serving)
+            if self._listener is not None:
+                await self._serve_on(self._listener)
             await on_ready()
             with contextlib.suppress(
                 ImportError, OSError
@@ -135,19 +147,23 @@ class Process:
             await self._stop.wait()
             await self._drain()
         finally:
+            self._server.should_exit = True
             for task in loops:
                 task.cancel()
-            self._server.should_exit = True
-            await asyncio.gather(*loops, serving, return_exceptions=True)
+            serving = () if self._serving is None else (self._serving,)
+            await asyncio.gather(*loops, *serving, return_exceptions=True)
             await gateway.transport.close()
             await gateway.store.close()
 
-    def _listen(self) -> None:
-        """Here and not by the event loop: uvloop would not notice that somebody else listens already."""
+    async def _serve_on(self, listener: socket.socket) -> None:
+        """Listen here and not by the event loop: uvloop would not notice that somebody else listens already."""
+        self._serving = asyncio.create_task(self._server.serve(sockets=[listener]))
         try:
-            self._listener.listen(_BACKLOG)
+            listener.listen(_BACKLOG)
         except OSError as exc:
-            raise _cannot_listen(*self.address, exc) from exc
+            host, port, *_ = listener.getsockname()
+            raise _cannot_listen(host, port, exc) from exc
+        await self._until_listening(self._serving)
 
     async def _until_listening(self, serving: asyncio.Task[None]) -> None:
         while not self._server.started:
@@ -161,7 +177,7 @@ class Process:
         gateway = self._gateway
         gateway.telemetry.stopping(running=sum(gateway.worker.running.values()))
         gateway.drain.turn_on()
-        gateway.wake_ups.release_everybody()
+        gateway.store.wake_ups.release_everybody()
         await gateway.worker.drain(gateway.settings.server.drain_timeout)
 
 

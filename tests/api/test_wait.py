@@ -204,7 +204,7 @@ async def test_45_a_process_that_goes_down_answers_at_once(vendor: MockVendor, t
                 await asyncio.sleep(0.01)
 
         gateway.gateway.drain.turn_on()
-        gateway.gateway.wake_ups.release_everybody()
+        gateway.sqlite.wake_ups.release_everybody()
         answers = await asyncio.wait_for(asyncio.gather(waiting, submitting), 5)
 
     for response in answers:
@@ -214,5 +214,5 @@ async def test_45_a_process_that_goes_down_answers_at_once(vendor: MockVendor, t
 
 def read_waits(gateway: RunningGateway) -> int:
     """How many answers are held: what the wake-ups know of."""
-    watches = gateway.gateway.wake_ups._watches.values()
+    watches = gateway.sqlite.wake_ups._watches.values()
     return sum(len(found) for found in watches)

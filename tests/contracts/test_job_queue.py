@@ -100,7 +100,7 @@ class TestClaim:
         for _ in range(20):
             await store.accept(owner=ALICE)
         await store.claim(5)
-        store.crash_and_restart()
+        await store.restart_after_crash()
         last_of_alice = await store.accept(owner=ALICE)
         first_of_bob = await store.accept(owner=BOB)
 
@@ -122,15 +122,15 @@ class TestRescue:
         waiting = await store.accept()
         await store.claim_one()
 
-        store.crash_and_restart()
+        await store.restart_after_crash()
 
-        assert store.store.rescued == 1
+        assert store.rescued == 1
         assert [claimed.id for claimed in await store.claim()] == [running, waiting]
 
     async def test_a_loss_is_counted_apart_from_failures(self, store: StoreUnderTest) -> None:
         job_id = await store.accept()
         await store.claim_one()
-        store.crash_and_restart()
+        await store.restart_after_crash()
 
         claimed = await store.claim_one()
 
@@ -143,7 +143,7 @@ class TestRescue:
     async def test_a_dead_process_can_write_nothing_more(self, store: StoreUnderTest) -> None:
         await store.accept()
         dead = await store.claim_one()
-        store.crash_and_restart()
+        await store.restart_after_crash()
 
         assert not await store.complete(dead)
 
@@ -152,7 +152,7 @@ class TestRescue:
         for _ in range(3):
             store.later(seconds=2)
             await store.claim_one()
-            store.crash_and_restart()
+            await store.restart_after_crash()
 
         assert await store.claim() == []
         details = await store.jobs.inspect(OwnedBy(ALICE), JobRef(job_id))
@@ -166,7 +166,7 @@ class TestRescue:
             store.later(seconds=2)
             while await store.claim():
                 store.later(seconds=2)
-            store.crash_and_restart()
+            await store.restart_after_crash()
         innocent = await store.accept()
         store.later(seconds=2)
 
@@ -188,7 +188,7 @@ class TestRescue:
         for _ in range(2):
             store.later(seconds=2)
             await store.claim_one()
-            store.crash_and_restart()
+            await store.restart_after_crash()
         await store.accept()
         store.later(seconds=2)
 

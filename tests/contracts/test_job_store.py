@@ -47,7 +47,7 @@ class TestAccept:
     async def test_concurrent_accepts_are_all_durable(self, store: StoreUnderTest) -> None:
         ids = await asyncio.gather(*[store.accept() for _ in range(300)])
 
-        store.crash_and_restart()
+        await store.restart_after_crash()
 
         assert [await store.status(job_id) for job_id in ids] == ["pending"] * 300
 

@@ -35,7 +35,7 @@ async def test_a_key_survives_a_crash(store: StoreUnderTest) -> None:
     key = store.key()
     await store.keys.create(key, DIGEST)
 
-    store.crash_and_restart()
+    await store.restart_after_crash()
 
     assert await store.keys.get(key.id) == key
 

@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 )
 
 from properties.reference import Job, Model
-from support.stores import ALICE, BOB, GROQ, OPENAI, REFUSED, StoreUnderTest
+from support.stores import ALICE, BOB, GROQ, OPENAI, REFUSED, SqliteUnderTest
 from support.virtual_time import VirtualLoop
 from tidegate.domain.access import AllOwners, OwnedBy, Owner
 from tidegate.domain.errors import Conflict, InvalidRequest
@@ -73,7 +73,7 @@ class JobStoreMachine(RuleBasedStateMachine):
         super().__init__()
         self._loop = loop
         self._directory = Path(mkdtemp(dir=directory))
-        self.store = StoreUnderTest(self._directory / "tidegate.db")
+        self.store = SqliteUnderTest(self._directory / "tidegate.db")
         self.model = Model()
         self.keys: dict[str, tuple[bytes, JobId, datetime]] = {}
         self.leases: list[Lease] = []
@@ -113,7 +113,7 @@ class JobStoreMachine(RuleBasedStateMachine):
         if known is None:
             assert not self._run(accepting).is_replay
             self._note(job)
-            self.keys[scope] = (fingerprint, job.id, idempotency.keep_until)
+            self.keys[scope] = (fingerprint, job.id, self.now + idempotency.keep_for)
         elif known[0] != fingerprint:
             with pytest.raises(InvalidRequest):
                 self._run(accepting)
@@ -293,7 +293,7 @@ class JobStoreMachine(RuleBasedStateMachine):
 
     @rule()
     def count(self) -> None:
-        self.store.jobs._counts = None  # otherwise counted two seconds ago
+        self.store.store.jobs._counts = None  # otherwise counted two seconds ago
         counts = self._run(self.store.jobs.counts())
         statuses = [job.status for job in self.model.values()]
         assert sum(counts.pending.values()) == statuses.count("pending")

@@ -20,7 +20,7 @@ from support.scenes import (
     read_error,
     until,
 )
-from support.stores import StoreUnderTest
+from support.stores import SqliteUnderTest
 from tidegate.api.views import rich_view
 from tidegate.domain.access import AllOwners, KeyId, ProviderGrant, owner_of_key
 from tidegate.domain.jobs import JobId, JobRef
@@ -191,7 +191,7 @@ async def test_a_key_that_was_disabled_since_the_submit(tmp_path: Path, vendor: 
 
 
 async def test_a_job_under_which_too_many_workers_died(tmp_path: Path, vendor: MockVendor) -> None:
-    store = StoreUnderTest(tmp_path / "tidegate.db")
+    store = SqliteUnderTest(tmp_path / "tidegate.db")
     store.open()
     store.clock.advance(datetime.now(UTC) - store.clock.now())
     job = await store.accept(owner=owner_of_key(KeyId("key-a")), request_id="r")
@@ -212,7 +212,7 @@ async def test_a_job_under_which_too_many_workers_died(tmp_path: Path, vendor: M
 
 async def test_a_defect(tmp_path: Path, vendor: MockVendor) -> None:
     async with gateway_on(tmp_path, vendor) as gateway:
-        store = StoreUnderTest(tmp_path / "unused.db")
+        store = SqliteUnderTest(tmp_path / "unused.db")
         store.clock.advance(datetime.now(UTC) - store.clock.now())
         broken = store.new_job(owner=owner_of_key(KeyId("key-a")), body=b'{"messages": 5}')
         await gateway.gateway.store.jobs.accept(broken)

@@ -28,7 +28,7 @@ async def gateway(tmp_path: Path) -> AsyncIterator[RunningGateway]:
 async def test_a_full_disk_refuses_submits_and_heals(gateway: RunningGateway) -> None:
     ended = await gateway.accepted()
     await gateway.ended(ended)
-    connection = gateway.gateway.store._writer._connection
+    connection = gateway.sqlite._writer._connection
     connection.pragma("max_page_count", connection.pragma("page_count"))
 
     refused = await gateway.submit(chat(text="x" * 500_000))
@@ -56,7 +56,7 @@ async def test_an_ending_waits_for_room(tmp_path: Path) -> None:
         job_id = await gateway.accepted()
         while vendor.in_flight < 1:
             await asyncio.sleep(0.01)
-        connection = gateway.gateway.store._writer._connection
+        connection = gateway.sqlite._writer._connection
         connection.pragma("max_page_count", connection.pragma("page_count"))
         while vendor.in_flight:
             await asyncio.sleep(0.01)

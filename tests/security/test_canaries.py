@@ -365,7 +365,7 @@ MALFORMED: Final = (
     '{"metrics": {"token": ["SECRET"]}}',
     '{"metrics": {"tokne": "SECRET"}}',
     '{"metrics": "SECRET"}',
-    '{"store": {"url": "postgresql://user:SECRET@db/x"}}',
+    '{"store": {"url": "postgresql://user:SECRET@db/"}}',
     '{"auth": {"jwt": {"issuers": [{"iss": "i", "aud": "a", "algorithms": ["HS256", "ES256"], "key": "SECRET"}]}}}',
     '{"auth": {"jwt": {"issuers": [{"iss": "i", "aud": "a", "algorithms": ["RS256"], "key": "SECRET"}]}}}',
     '{"providers": {"openai": {"keys": [{"name": "a", "value": "SECRET", "weight": -1}]}}}',

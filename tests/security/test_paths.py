@@ -138,7 +138,7 @@ class Spy:
 
 @pytest.fixture
 def spy(gateway: RunningGateway) -> Iterator[Spy]:
-    readers: Any = gateway.gateway.store._readers
+    readers: Any = gateway.sqlite._readers
     spy = Spy()
     readers._looker.exec_trace = spy
     yield spy

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from support.fakes import RecordingObserver
-from support.stores import StoreUnderTest
+from support.stores import SqliteUnderTest
 from tidegate.domain.access import AdminCaller, AnonymousCaller, Caller, KeyCaller, KeyId
 from tidegate.domain.errors import ErrorCode, Forbidden, GatewayError, StorageUnavailable, Unauthenticated
 from tidegate.domain.secret import Secret
@@ -39,7 +39,7 @@ class Verifier:
 class World:
     """Two configured keys, one made over HTTP, and somebody who asks who calls."""
 
-    def __init__(self, store: StoreUnderTest) -> None:
+    def __init__(self, store: SqliteUnderTest) -> None:
         self.store = store
         self.directory = KeyDirectory(store.keys, store.clock)
         self.manage = ManageKeys(store.keys, self.directory, store.clock, store.rng, RecordingObserver())
@@ -60,7 +60,7 @@ class World:
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
-    store = StoreUnderTest(tmp_path / "data" / "tidegate.db")
+    store = SqliteUnderTest(tmp_path / "data" / "tidegate.db")
     store.open()
     world = World(store)
     await world.fill()

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from support.fakes import RecordingObserver
-from support.stores import ALICE, StoreUnderTest
+from support.stores import ALICE, SqliteUnderTest
 from tidegate.domain.access import AdminCaller
 from tidegate.domain.errors import NotFound
 from tidegate.domain.jobs import JobId, JobRef
@@ -17,7 +17,7 @@ ROOT = AdminCaller("https://id.example", "root")
 
 
 async def test_only_the_cancel_that_ended_the_job_is_told(tmp_path: Path) -> None:
-    store = StoreUnderTest(tmp_path / "tidegate.db")
+    store = SqliteUnderTest(tmp_path / "tidegate.db")
     store.open()
     observer = RecordingObserver()
     cancel = CancelJob(store.jobs, observer)

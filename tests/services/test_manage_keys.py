@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from support.fakes import RecordingObserver
-from support.stores import StoreUnderTest
+from support.stores import SqliteUnderTest
 from tidegate.domain.access import KeyId, ProviderGrant, VirtualKey
 from tidegate.domain.errors import Conflict, NotFound
 from tidegate.domain.secret import Secret
@@ -23,7 +23,7 @@ CONFIGURATION = "configuration"
 class Desk:
     """Where keys are managed, with what was noted there."""
 
-    def __init__(self, store: StoreUnderTest) -> None:
+    def __init__(self, store: SqliteUnderTest) -> None:
         self.store = store
         self.observer = RecordingObserver()
         self.directory = KeyDirectory(store.keys, store.clock)
@@ -46,7 +46,7 @@ class Desk:
 
 @pytest.fixture
 async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
-    store = StoreUnderTest(tmp_path / "data" / "tidegate.db")
+    store = SqliteUnderTest(tmp_path / "data" / "tidegate.db")
     store.open()
     yield Desk(store)
     await store.store.close()

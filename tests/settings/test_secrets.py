@@ -157,7 +157,7 @@ def test_no_secret_shows_in_settings_or_their_view(load_document: Load) -> None:
         {"providers": {"openai": {"network_config": {"base_url": f"https://h/?key={CANARY}"}}}},
         {"providers": {"openai": {"network_config": {"base_url": f"https://h\n{CANARY}"}}}},
         {"providers": {"openai": {"network_config": {"proxy_url": f"socks://u:{CANARY}@h"}}}},
-        {"store": {"url": f"postgresql://u:{CANARY}@h/db"}},
+        {"store": {"url": f"postgresql://u:{CANARY}@h/"}},
         {"store": {"url": f"u:{CANARY}@h/db"}},
         {"store": {"url": "x" * 3000 + CANARY}},
         {"auth": {"jwt": {"issuers": [{"iss": "i", "aud": "a", "algorithms": ["HS256"], "key": "canary"}]}}},

@@ -8,7 +8,7 @@ from typing import Any, TypeVar, final
 from simulation.vendors import MoodyVendors
 from support.attempts import a_key, a_provider, tools_for
 from support.fakes import RecordingObserver
-from support.stores import StoreUnderTest
+from support.stores import SqliteUnderTest
 from tidegate.domain.jobs import Lane, Lease
 from tidegate.domain.models import ProviderSetup
 from tidegate.services.cancel_job import CancelJob
@@ -39,7 +39,7 @@ def _providers() -> list[ProviderSetup]:
 class SimulatedProcess:
     """From ``start`` to ``die`` or ``stop``. ``store`` is open already."""
 
-    def __init__(self, store: StoreUnderTest, vendors: MoodyVendors) -> None:
+    def __init__(self, store: SqliteUnderTest, vendors: MoodyVendors) -> None:
         self._store = store
         self._tasks: dict[asyncio.Task[Any], None] = {}
         """In order: a set would have another one in every run."""

@@ -14,7 +14,7 @@ from simulation.clients import Client
 from simulation.process import SimulatedProcess
 from simulation.vendors import MoodyVendors
 from support.fakes import SeededRng
-from support.stores import ALICE, BOB, StoreUnderTest
+from support.stores import ALICE, BOB, SqliteUnderTest
 from support.virtual_time import VirtualClock, VirtualLoop
 from tidegate.domain.access import KeyCaller, KeyId
 
@@ -41,7 +41,7 @@ class Simulation:
         self._random = Random(f"{seed} world")
         self.clock = VirtualClock(self._loop)
         clock: Any = self.clock
-        self.store = StoreUnderTest(directory / "tidegate.db", clock=clock, rng=SeededRng(seed))
+        self.store = SqliteUnderTest(directory / "tidegate.db", clock=clock, rng=SeededRng(seed))
         self.vendors = MoodyVendors(Random(f"{seed} vendors"))
         self.trace: list[str] = []
         self.announced: list[str] = []

@@ -12,11 +12,11 @@ from msgspec.structs import replace
 
 from support.disk_model import Event, Fact
 from support.fakes import SeededRng
-from support.stores import BODY, REFUSED, StoreUnderTest
+from support.stores import BODY, REFUSED, SqliteUnderTest
 from tidegate.domain.access import AllOwners, KeyId, VirtualKey
 from tidegate.domain.errors import StoreError
 from tidegate.domain.jobs import CANCELLED, Claimed, Completed, Failed, Idempotency, JobId, JobRef, Postponed
-from tidegate.store.sqlite.connection import StoreRefused
+from tidegate.store.refusal import StoreRefused
 from tidegate.store.sqlite.rows import id_from_bytes, id_to_bytes
 
 _ROUNDS: Final = 40
@@ -68,7 +68,7 @@ class Life:
         self._rng = rng
         self._diary = diary
         self._rounds = rounds
-        self.store = StoreUnderTest(path, loss_budget=_LOSSES, options={"vfs": vfs})
+        self.store = SqliteUnderTest(path, loss_budget=_LOSSES, options={"vfs": vfs})
         self._steps: dict[JobId, int] = {}
         self._claimed: list[Claimed] = []
         self._pending: set[JobId] = set()
@@ -249,7 +249,7 @@ async def _together(doings: Iterable[Awaitable[object]]) -> None:
 
 async def wrongs(path: Path, events: Sequence[Event]) -> list[str]:
     """Open what is left of a store with these events, and say what is wrong with it."""
-    store = StoreUnderTest(path, rng=SeededRng(1 + len(events)), loss_budget=_LOSSES)
+    store = SqliteUnderTest(path, rng=SeededRng(1 + len(events)), loss_budget=_LOSSES)
     try:
         store.open()
     except StoreRefused as refusal:
@@ -263,7 +263,7 @@ async def wrongs(path: Path, events: Sequence[Event]) -> list[str]:
     return [*wrong, *store.fatal]
 
 
-async def _missing(store: StoreUnderTest, events: Sequence[Event]) -> list[str]:
+async def _missing(store: SqliteUnderTest, events: Sequence[Event]) -> list[str]:
     jobs: dict[JobId, list[Step]] = {}
     keys: dict[KeyId, list[KeyStep]] = {}
     for event in events:
@@ -280,7 +280,7 @@ async def _missing(store: StoreUnderTest, events: Sequence[Event]) -> list[str]:
     return [*wrong, *(f"{job.hex()}: nobody submitted it" for job in unknown)]
 
 
-async def _wrong(store: StoreUnderTest, job: JobId, steps: Sequence[Step]) -> str | None:
+async def _wrong(store: SqliteUnderTest, job: JobId, steps: Sequence[Step]) -> str | None:
     """What was told last must be true, or something that was asked for after it."""
     told = max((step.number for step in steps if step.is_told), default=-1)
     possible = {step.becomes: step for step in steps if step.number >= told}
@@ -308,7 +308,7 @@ async def _wrong(store: StoreUnderTest, job: JobId, steps: Sequence[Step]) -> st
     return None
 
 
-async def _is_as_told(store: StoreUnderTest, key: KeyId, steps: Sequence[KeyStep]) -> bool:
+async def _is_as_told(store: SqliteUnderTest, key: KeyId, steps: Sequence[KeyStep]) -> bool:
     """Found by its id and by the digest of its secret as it was told last, or asked for after that."""
     told = max((step.number for step in steps if step.is_told), default=-1)
     found = await store.keys.get(key)
@@ -318,10 +318,10 @@ async def _is_as_told(store: StoreUnderTest, key: KeyId, steps: Sequence[KeyStep
     return any([await store.keys.find(digest) == found for digest in digests])
 
 
-def _damage(store: StoreUnderTest) -> list[str]:
+def _damage(store: SqliteUnderTest) -> list[str]:
     halves = [f"half a job: {row}" for sql in _HALVES for row in _rows(store, sql)]
     return [*halves, *(row[0] for row in _rows(store, "PRAGMA integrity_check") if row[0] != "ok")]
 
 
-def _rows(store: StoreUnderTest, sql: str, *bindings: Any) -> list[Any]:
+def _rows(store: SqliteUnderTest, sql: str, *bindings: Any) -> list[Any]:
     return store.store._writer._connection.execute(sql, bindings).fetchall()

@@ -15,14 +15,14 @@ import apsw
 import pytest
 
 from support.fakes import SeededRng
-from support.stores import ALICE, RETRY, StoreUnderTest
+from support.stores import ALICE, RETRY, SqliteUnderTest
 from support.virtual_time import VirtualLoop
 from tidegate.domain.access import AllOwners, OwnedBy
 from tidegate.domain.errors import GatewayError
 from tidegate.domain.jobs import JobFilter, JobId, JobRef
 from tidegate.store.migrate import SchemaMismatch
+from tidegate.store.refusal import StoreRefused
 from tidegate.store.sqlite import damage
-from tidegate.store.sqlite.connection import StoreRefused
 
 NONSENSE: Final = (
     "1e300", "-1e300", "4611686018427387904", "-4611686018427387904", "0", "x'ff'", "'x'", "CAST(x'ff' AS TEXT)", "NULL",
@@ -34,7 +34,7 @@ FAST: Final = Path("/dev/shm")
 Doing = Callable[[], Awaitable[object]]
 
 
-async def fill(store: StoreUnderTest) -> list[JobId]:
+async def fill(store: SqliteUnderTest) -> list[JobId]:
     """A job of every kind, one of them running, and a key."""
     store.open()
     await store.keys.create(store.key(), DIGEST)
@@ -51,7 +51,7 @@ async def fill(store: StoreUnderTest) -> list[JobId]:
     return ids
 
 
-def everything(store: StoreUnderTest, ids: list[JobId]) -> Iterator[Doing]:
+def everything(store: SqliteUnderTest, ids: list[JobId]) -> Iterator[Doing]:
     """All that is ever asked of a store."""
     jobs, keys, own = store.jobs, store.keys, OwnedBy(ALICE)
     for job in ids:
@@ -74,7 +74,7 @@ def everything(store: StoreUnderTest, ids: list[JobId]) -> Iterator[Doing]:
     yield lambda: jobs.prune(limit=100)
 
 
-async def use(store: StoreUnderTest, ids: list[JobId]) -> None:
+async def use(store: SqliteUnderTest, ids: list[JobId]) -> None:
     """As a gateway would, up to the moment at which it ends itself."""
     try:
         store.open()
@@ -119,14 +119,14 @@ def breakages() -> tuple[int, Mapping[str, str]]:
     with TemporaryDirectory(dir=FAST if FAST.is_dir() else None) as directory:
         original = Path(directory) / "original"
         with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-            ids = runner.run(fill(StoreUnderTest(original / "tidegate.db")))
+            ids = runner.run(fill(SqliteUnderTest(original / "tidegate.db")))
         for table, column in columns(original / "tidegate.db"):
             for value in NONSENSE:
                 place = Path(directory) / "spoiled"
                 shutil.copytree(original, place)
                 if spoil(place / "tidegate.db", table, column, value):
                     tried += 1
-                    store = StoreUnderTest(place / "tidegate.db", rng=SeededRng(1))
+                    store = SqliteUnderTest(place / "tidegate.db", rng=SeededRng(1))
                     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
                         try:
                             runner.run(use(store, ids))

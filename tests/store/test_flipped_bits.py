@@ -27,14 +27,14 @@ import pytest
 from msgspec import Struct
 
 from support.fakes import SeededRng
-from support.stores import ALICE, StoreUnderTest
+from support.stores import ALICE, SqliteUnderTest
 from support.virtual_time import VirtualLoop
 from tidegate.domain.access import OwnedBy
 from tidegate.domain.errors import Conflict, InvalidRequest, StorageUnavailable, StoreError
 from tidegate.domain.jobs import Claimed, JobFilter, JobId, JobRef
 from tidegate.store.migrate import SchemaMismatch
+from tidegate.store.refusal import StoreRefused
 from tidegate.store.sqlite import damage
-from tidegate.store.sqlite.connection import StoreRefused
 
 FLIPS: Final = int(os.environ.get("TIDEGATE_FLIPS", "50"))
 ONLY: Final = os.environ.get("TIDEGATE_FLIP")
@@ -65,7 +65,7 @@ def digest_of_key(number: int) -> bytes:
 
 async def fill(directory: Path) -> dict[JobId, Known]:
     """Half of the jobs end, half of the work lies in the WAL, and the process dies."""
-    store = StoreUnderTest(directory / "tidegate.db")
+    store = SqliteUnderTest(directory / "tidegate.db")
     store.open()
     known: dict[JobId, Known] = {}
     for number in range(JOBS):
@@ -82,7 +82,7 @@ async def fill(directory: Path) -> dict[JobId, Known]:
     return known
 
 
-async def claimed_of(store: StoreUnderTest, job: JobId) -> Claimed:
+async def claimed_of(store: SqliteUnderTest, job: JobId) -> Claimed:
     """Claim until it is this one's turn, and give the others back."""
     while True:
         claimed = await store.claim_one()
@@ -104,7 +104,7 @@ def spoil(file: Path, rng: Random) -> str:
 
 async def read_everything(file: Path, known: Mapping[JobId, Known]) -> str:
     """What became of it: all well, refused, or damage reported. Fails when something wrong is served."""
-    store = StoreUnderTest(file.with_name("tidegate.db"), rng=SeededRng(1))
+    store = SqliteUnderTest(file.with_name("tidegate.db"), rng=SeededRng(1))
     try:
         store.open()
     except (StoreRefused, SchemaMismatch):
@@ -126,7 +126,7 @@ async def read_everything(file: Path, known: Mapping[JobId, Known]) -> str:
     return "read"
 
 
-async def status_of(store: StoreUnderTest, job: JobId, known: Known) -> str:
+async def status_of(store: SqliteUnderTest, job: JobId, known: Known) -> str:
     found = await store.jobs.get(OwnedBy(ALICE), JobRef(job))
     if found is None:
         return "gone"
@@ -144,7 +144,7 @@ def check_it_is_one_moment(found: Sequence[str]) -> None:
     assert there[1:-1:2] == ["completed"] * len(there[1:-1:2])
 
 
-async def read_the_rest(store: StoreUnderTest) -> None:
+async def read_the_rest(store: SqliteUnderTest) -> None:
     """It may be wrong by a bit, but not break."""
     await store.jobs.list(OwnedBy(ALICE), JobFilter(), limit=100, newest_first=True, after=None)
     await store.keys.list(limit=100, offset=0, name_prefix="")
@@ -218,7 +218,7 @@ def test_without_the_digests_they_are(
 @pytest.mark.anyio
 @pytest.mark.parametrize("record", ["", "{", '{"id":"id-a"}', b"\xff", 7])
 async def test_a_key_that_makes_no_sense_is_damage(tmp_path: Path, record: object) -> None:
-    store = StoreUnderTest(tmp_path / "tidegate.db")
+    store = SqliteUnderTest(tmp_path / "tidegate.db")
     store.open()
     key = store.key()
     await store.keys.create(key, digest_of_key(1))

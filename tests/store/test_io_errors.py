@@ -20,7 +20,7 @@ from support.disk_model import Event, Fact
 from support.faulty_vfs import WRITES, FaultyVFS
 from support.virtual_time import VirtualLoop
 from tidegate.domain.errors import CommitUnknown, StorageUnavailable, StoreError
-from tidegate.store.sqlite.connection import StoreRefused
+from tidegate.store.refusal import StoreRefused
 from tidegate.store.sqlite.writer import Writer
 
 MOST: Final = int(os.environ.get("TIDEGATE_IO_ERRORS", "60"))

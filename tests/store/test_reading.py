@@ -8,7 +8,7 @@ from typing import Any
 import apsw
 import pytest
 
-from support.stores import ALICE, StoreUnderTest
+from support.stores import ALICE, SqliteUnderTest
 from tidegate.domain.access import OwnedBy
 from tidegate.domain.ids import epoch_ms
 from tidegate.domain.jobs import JobRef
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_an_attempt_that_ends_between_two_queries_is_shown_once(tmp_path: Path) -> None:
-    store = StoreUnderTest(tmp_path / "tidegate.db")
+    store = SqliteUnderTest(tmp_path / "tidegate.db")
     store.open()
     job_id = await store.accept()
     claimed = await store.claim_one()
@@ -44,7 +44,7 @@ async def test_an_attempt_that_ends_between_two_queries_is_shown_once(tmp_path: 
 
 
 async def test_look_ups_of_one_turn_see_one_moment_and_the_next_turn_sees_what_came(tmp_path: Path) -> None:
-    store = StoreUnderTest(tmp_path / "tidegate.db")
+    store = SqliteUnderTest(tmp_path / "tidegate.db")
     store.open()
     job_id = await store.accept()
     claimed = await store.claim_one()
@@ -67,7 +67,7 @@ async def test_look_ups_of_one_turn_see_one_moment_and_the_next_turn_sees_what_c
 
 
 async def test_whoever_is_told_of_a_write_sees_it_though_others_read_all_the_time(tmp_path: Path) -> None:
-    store = StoreUnderTest(tmp_path / "tidegate.db")
+    store = SqliteUnderTest(tmp_path / "tidegate.db")
     store.open()
     is_over = False
 

@@ -9,25 +9,26 @@ import apsw
 import pytest
 
 from support.fakes import SeededRng
-from support.stores import StoreUnderTest
+from support.stores import SqliteUnderTest
 from tidegate.store import migrate
 from tidegate.store.migrate import Migration, SchemaMismatch, migrations, pending
-from tidegate.store.sqlite import AlreadyRunning, StoreRefused, connection
+from tidegate.store.refusal import StoreRefused
+from tidegate.store.sqlite import AlreadyRunning, connection
 from tidegate.store.sqlite.store import apply_migrations
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> StoreUnderTest:
-    return StoreUnderTest(tmp_path / "data" / "tidegate.db")
+def store(tmp_path: Path) -> SqliteUnderTest:
+    return SqliteUnderTest(tmp_path / "data" / "tidegate.db")
 
 
 def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-async def test_what_we_create_is_for_us_alone(store: StoreUnderTest) -> None:
+async def test_what_we_create_is_for_us_alone(store: SqliteUnderTest) -> None:
     store.open()
 
     assert mode(store.path.parent) == 0o700
@@ -37,7 +38,7 @@ async def test_what_we_create_is_for_us_alone(store: StoreUnderTest) -> None:
     await store.store.close()
 
 
-async def test_a_directory_that_exists_keeps_its_mode(store: StoreUnderTest) -> None:
+async def test_a_directory_that_exists_keeps_its_mode(store: SqliteUnderTest) -> None:
     store.path.parent.mkdir(mode=0o755)
     before = mode(store.path.parent)
     store.open()
@@ -46,7 +47,7 @@ async def test_a_directory_that_exists_keeps_its_mode(store: StoreUnderTest) -> 
     await store.store.close()
 
 
-async def test_durability_settings_hold_on_every_connection(store: StoreUnderTest) -> None:
+async def test_durability_settings_hold_on_every_connection(store: SqliteUnderTest) -> None:
     store.open()
     writer = store.store._writer._connection
     looker = store.store._readers._looker
@@ -66,7 +67,7 @@ async def test_durability_settings_hold_on_every_connection(store: StoreUnderTes
     await store.store.close()
 
 
-async def test_wiping_overwrites_what_is_deleted(store: StoreUnderTest) -> None:
+async def test_wiping_overwrites_what_is_deleted(store: SqliteUnderTest) -> None:
     store.options = {"wipe": True}
     store.open()
     await store.accept(body=b"plan of the attic", result_ttl=1)
@@ -79,19 +80,19 @@ async def test_wiping_overwrites_what_is_deleted(store: StoreUnderTest) -> None:
     assert b"of the attic" not in store.path.read_bytes()
 
 
-async def test_a_second_process_is_told_who_was_first(store: StoreUnderTest) -> None:
+async def test_a_second_process_is_told_who_was_first(store: SqliteUnderTest) -> None:
     store.open()
 
     with pytest.raises(AlreadyRunning, match=f"process {os.getpid()}, started 20"):
-        StoreUnderTest(store.path).open()
+        SqliteUnderTest(store.path).open()
 
     await store.store.close()
-    again = StoreUnderTest(store.path, rng=SeededRng(1))
+    again = SqliteUnderTest(store.path, rng=SeededRng(1))
     again.open()
     await again.store.close()
 
 
-async def test_a_lock_file_of_garbage_stops_nobody(store: StoreUnderTest) -> None:
+async def test_a_lock_file_of_garbage_stops_nobody(store: SqliteUnderTest) -> None:
     store.path.parent.mkdir()
     (store.path.parent / "tidegate.lock").write_bytes(b"\xff not json")
 
@@ -101,7 +102,7 @@ async def test_a_lock_file_of_garbage_stops_nobody(store: StoreUnderTest) -> Non
     await store.store.close()
 
 
-async def test_a_file_that_is_no_database_is_refused_and_left_alone(store: StoreUnderTest) -> None:
+async def test_a_file_that_is_no_database_is_refused_and_left_alone(store: SqliteUnderTest) -> None:
     store.path.parent.mkdir()
     store.path.write_bytes(b"important notes " * 100)
 
@@ -112,7 +113,7 @@ async def test_a_file_that_is_no_database_is_refused_and_left_alone(store: Store
 
 
 async def test_a_sqlite_that_corrupts_is_refused(
-    store: StoreUnderTest, monkeypatch: pytest.MonkeyPatch
+    store: SqliteUnderTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for version in ("3.51.2", "3.52.0", "3.40.1"):
         monkeypatch.setattr(apsw, "sqlite_lib_version", lambda version=version: version)
@@ -121,7 +122,7 @@ async def test_a_sqlite_that_corrupts_is_refused(
 
 
 async def test_a_network_file_system_is_refused(
-    store: StoreUnderTest, monkeypatch: pytest.MonkeyPatch
+    store: SqliteUnderTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection, "_file_system", lambda _directory: "nfs4")
 
@@ -130,7 +131,7 @@ async def test_a_network_file_system_is_refused(
 
 
 async def test_a_setting_that_did_not_take_is_noticed(
-    store: StoreUnderTest, monkeypatch: pytest.MonkeyPatch
+    store: SqliteUnderTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lowered = connection.Pragma("synchronous", "NORMAL", 2)
     monkeypatch.setattr(connection, "_ALWAYS", (lowered,))
@@ -139,7 +140,7 @@ async def test_a_setting_that_did_not_take_is_noticed(
         store.open()
 
 
-async def test_an_orderly_stop_is_told_from_a_crash(store: StoreUnderTest) -> None:
+async def test_an_orderly_stop_is_told_from_a_crash(store: SqliteUnderTest) -> None:
     store.open()
     store.crash_and_restart()
     await store.store.close()
@@ -151,11 +152,11 @@ async def test_an_orderly_stop_is_told_from_a_crash(store: StoreUnderTest) -> No
     await store.store.close()
 
 
-async def test_a_clock_far_behind_the_store_is_warned_of(store: StoreUnderTest) -> None:
+async def test_a_clock_far_behind_the_store_is_warned_of(store: SqliteUnderTest) -> None:
     store.open()
     await store.accept()
     await store.store.close()
-    late = StoreUnderTest(store.path)
+    late = SqliteUnderTest(store.path)
     late.later(minutes=-6)
 
     late.open()

@@ -10,7 +10,7 @@ import pytest
 
 from support.faulty_vfs import FaultyVFS
 from support.processes import held
-from support.stores import ALICE, StoreUnderTest
+from support.stores import ALICE, SqliteUnderTest
 from tidegate.domain.access import OwnedBy
 from tidegate.domain.errors import (
     CommitUnknown,
@@ -24,25 +24,25 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[StoreUnderTest]:
-    under_test = StoreUnderTest(tmp_path / "data" / "tidegate.db")
+async def store(tmp_path: Path) -> AsyncIterator[SqliteUnderTest]:
+    under_test = SqliteUnderTest(tmp_path / "data" / "tidegate.db")
     under_test.open()
     yield under_test
     await under_test.store.close()
 
 
-def forbid_growth(store: StoreUnderTest) -> None:
+def forbid_growth(store: SqliteUnderTest) -> None:
     connection = store.store._writer._connection
     connection.pragma("max_page_count", connection.pragma("page_count"))
 
 
-def allow_growth(store: StoreUnderTest) -> None:
+def allow_growth(store: SqliteUnderTest) -> None:
     store.store._writer._connection.pragma("max_page_count", 2**31)
 
 
 class TestFullDisk:
     async def test_submits_are_refused_polls_go_on_and_it_recovers_by_itself(
-        self, store: StoreUnderTest
+        self, store: SqliteUnderTest
     ) -> None:
         job_id = await store.accept()
         forbid_growth(store)
@@ -57,7 +57,7 @@ class TestFullDisk:
         store.later(seconds=5)
         assert await store.status(await store.accept()) == "pending"
 
-    async def test_a_full_disk_is_noticed_again(self, store: StoreUnderTest) -> None:
+    async def test_a_full_disk_is_noticed_again(self, store: SqliteUnderTest) -> None:
         forbid_growth(store)
         for _ in range(3):
             with pytest.raises(StorageFull):
@@ -65,7 +65,7 @@ class TestFullDisk:
             store.later(seconds=5)
 
     async def test_what_shares_the_commit_is_refused_too_and_not_half_stored(
-        self, store: StoreUnderTest
+        self, store: SqliteUnderTest
     ) -> None:
         forbid_growth(store)
         small = [store.new_job() for _ in range(3)]
@@ -79,7 +79,7 @@ class TestFullDisk:
         allow_growth(store)
         assert [await store.status(job.id) for job in (*small, large)] == ["gone"] * 4
 
-    async def test_fairness_counters_forget_what_was_rolled_back(self, store: StoreUnderTest) -> None:
+    async def test_fairness_counters_forget_what_was_rolled_back(self, store: SqliteUnderTest) -> None:
         forbid_growth(store)
         with pytest.raises(StorageFull):
             await store.accept(body=b"x" * 200_000)
@@ -92,9 +92,9 @@ class TestFullDisk:
         assert ranks == [(201.0,)]
 
     async def test_submits_stop_before_the_disk_is_full(self, tmp_path: Path) -> None:
-        store = StoreUnderTest(tmp_path / "data" / "tidegate.db")
+        store = SqliteUnderTest(tmp_path / "data" / "tidegate.db")
         store.open()
-        space = store.jobs._space
+        space = store.store.jobs._space
         space._min_free = 2**60
 
         with pytest.raises(StorageFull):
@@ -112,14 +112,14 @@ class TestBrokenDisk:
         return FaultyVFS(f"faulty-{tmp_path.name}")
 
     @pytest.fixture
-    def store(self, tmp_path: Path, vfs: FaultyVFS) -> StoreUnderTest:
-        under_test = StoreUnderTest(tmp_path / "data" / "tidegate.db", options={"vfs": vfs.name})
+    def store(self, tmp_path: Path, vfs: FaultyVFS) -> SqliteUnderTest:
+        under_test = SqliteUnderTest(tmp_path / "data" / "tidegate.db", options={"vfs": vfs.name})
         under_test.open()
         return under_test
 
     @pytest.mark.parametrize("call", ["xWrite", "xSync"])
     async def test_nobody_is_told_that_a_job_is_stored(
-        self, store: StoreUnderTest, vfs: FaultyVFS, call: str
+        self, store: SqliteUnderTest, vfs: FaultyVFS, call: str
     ) -> None:
         kept = await store.accept()
         vfs.fail(call, apsw.IOError)
@@ -134,7 +134,7 @@ class TestBrokenDisk:
         assert await store.status(kept) == "pending"
         await store.store.close()
 
-    async def test_a_failed_sync_is_never_repeated(self, store: StoreUnderTest, vfs: FaultyVFS) -> None:
+    async def test_a_failed_sync_is_never_repeated(self, store: SqliteUnderTest, vfs: FaultyVFS) -> None:
         vfs.fail("xSync", apsw.IOError)
         with pytest.raises(CommitUnknown):
             await store.accept()
@@ -149,7 +149,7 @@ class TestBrokenDisk:
         assert vfs.calls["xSync"] == vfs.calls["xWrite"] == 0
 
     async def test_a_page_that_cannot_be_read_is_no_missing_job(
-        self, store: StoreUnderTest, vfs: FaultyVFS
+        self, store: SqliteUnderTest, vfs: FaultyVFS
     ) -> None:
         ids = [await store.accept(body=os.urandom(60_000)) for _ in range(3)]
         store.store._readers._looker.cache_flush()
@@ -169,7 +169,7 @@ class TestBrokenDisk:
 
 class TestHeldDatabase:
     async def test_a_foreign_writer_is_waited_for_without_stopping_the_loop(
-        self, store: StoreUnderTest
+        self, store: SqliteUnderTest
     ) -> None:
         with held(store.path) as let_go:
             accepting = asyncio.create_task(store.accept())
@@ -184,7 +184,7 @@ class TestHeldDatabase:
         assert await store.status(accepting.result()) == "pending"
 
     async def test_after_five_seconds_the_store_is_busy(
-        self, store: StoreUnderTest, monkeypatch: pytest.MonkeyPatch
+        self, store: SqliteUnderTest, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("tidegate.store.sqlite.writer.BUSY_TIMEOUT_MS", 100)
         with held(store.path), pytest.raises(StoreBusy):
@@ -193,7 +193,7 @@ class TestHeldDatabase:
         assert await store.status(await store.accept()) == "pending"
 
     async def test_who_waits_behind_others_does_not_wait_for_five_seconds_more(
-        self, store: StoreUnderTest, monkeypatch: pytest.MonkeyPatch
+        self, store: SqliteUnderTest, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         with held(store.path):
             with monkeypatch.context() as patched:
@@ -206,7 +206,7 @@ class TestHeldDatabase:
                 with pytest.raises(StoreBusy):
                     await store.accept()
 
-    async def test_the_next_foreign_writer_is_waited_for_as_patiently(self, store: StoreUnderTest) -> None:
+    async def test_the_next_foreign_writer_is_waited_for_as_patiently(self, store: SqliteUnderTest) -> None:
         for _ in range(2):
             with held(store.path) as let_go:
                 accepting = asyncio.create_task(store.accept())
@@ -218,7 +218,7 @@ class TestHeldDatabase:
 
 
 class TestBrokenOperations:
-    async def test_one_fails_alone(self, store: StoreUnderTest) -> None:
+    async def test_one_fails_alone(self, store: SqliteUnderTest) -> None:
         job = store.new_job()
         await store.jobs.accept(job)
 
@@ -238,7 +238,7 @@ class TestBrokenOperations:
 
 class TestLongReads:
     async def test_a_scan_is_interrupted(
-        self, store: StoreUnderTest, monkeypatch: pytest.MonkeyPatch
+        self, store: SqliteUnderTest, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("tidegate.store.sqlite.readers._LONGEST_SCAN", 0.05)
         endless = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
@@ -250,7 +250,7 @@ class TestLongReads:
 
 
 class TestWal:
-    async def test_it_does_not_grow_without_bound(self, store: StoreUnderTest) -> None:
+    async def test_it_does_not_grow_without_bound(self, store: SqliteUnderTest) -> None:
         wal = store.path.with_name("tidegate.db-wal")
         largest = 0
         for _ in range(60):
@@ -260,7 +260,7 @@ class TestWal:
         assert 16 * 2**20 < largest < 24 * 2**20, "a third of what was written"
 
     async def test_after_a_long_read_it_is_cut_also_where_nothing_is_written_any_more(
-        self, store: StoreUnderTest, monkeypatch: pytest.MonkeyPatch
+        self, store: SqliteUnderTest, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("tidegate.store.sqlite.writer._CHECKPOINT_AT", 2**18)
         monkeypatch.setattr("tidegate.store.sqlite.writer._TRUNCATE_AT", 2**20)
@@ -279,7 +279,7 @@ class TestWal:
 
         assert wal.stat().st_size == 0
 
-    async def test_an_orderly_stop_leaves_it_empty(self, store: StoreUnderTest) -> None:
+    async def test_an_orderly_stop_leaves_it_empty(self, store: SqliteUnderTest) -> None:
         await store.accept()
         await store.store._writer.checkpoint()
 

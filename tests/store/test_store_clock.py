@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from support.fakes import FakeClock
-from support.stores import StoreUnderTest
+from support.stores import SqliteUnderTest
 from tidegate.clock import SystemClock
-from tidegate.store.sqlite.rows import moment, ms
+from tidegate.store.rows import moment
+from tidegate.store.sqlite.rows import ms
 from tidegate.store.sqlite.time import StoreClock
 
 pytestmark = pytest.mark.anyio
@@ -86,15 +87,15 @@ class TestStoreTime:
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[StoreUnderTest]:
-    under_test = StoreUnderTest(tmp_path / "data" / "tidegate.db")
+async def store(tmp_path: Path) -> AsyncIterator[SqliteUnderTest]:
+    under_test = SqliteUnderTest(tmp_path / "data" / "tidegate.db")
     under_test.open()
     yield under_test
     await under_test.store.close()
 
 
 @pytest.mark.parametrize("step", STEPS, ids=str)
-async def test_a_lease_outlives_every_step(store: StoreUnderTest, step: timedelta) -> None:
+async def test_a_lease_outlives_every_step(store: SqliteUnderTest, step: timedelta) -> None:
     job = await store.accept(timeout=604_800)
     claimed = await store.claim_one()
 
@@ -110,7 +111,7 @@ async def test_a_lease_outlives_every_step(store: StoreUnderTest, step: timedelt
 
 @pytest.mark.parametrize("step", STEPS, ids=str)
 async def test_a_result_lives_as_long_as_promised_in_store_time(
-    store: StoreUnderTest, step: timedelta
+    store: SqliteUnderTest, step: timedelta
 ) -> None:
     store.clock.step_wall_clock(step)
     job = await store.accept(result_ttl=60, created_at=store.store.clock.now())
@@ -123,7 +124,7 @@ async def test_a_result_lives_as_long_as_promised_in_store_time(
     assert timedelta(seconds=60) <= store.store.clock.now() - ended <= timedelta(seconds=61)
 
 
-async def test_a_step_forward_that_is_taken_back_has_erased_nothing(store: StoreUnderTest) -> None:
+async def test_a_step_forward_that_is_taken_back_has_erased_nothing(store: SqliteUnderTest) -> None:
     job = await store.accept(result_ttl=60)
     await store.complete(await store.claim_one())
 
@@ -135,7 +136,7 @@ async def test_a_step_forward_that_is_taken_back_has_erased_nothing(store: Store
     assert await store.status(job) == "completed"
 
 
-async def test_a_step_forward_that_stays_erases_a_minute_later(store: StoreUnderTest) -> None:
+async def test_a_step_forward_that_stays_erases_a_minute_later(store: SqliteUnderTest) -> None:
     await store.accept(result_ttl=60)
     await store.complete(await store.claim_one())
     store.clock.step_wall_clock(DAY)

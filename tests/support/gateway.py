@@ -15,6 +15,7 @@ from tidegate.mock_vendor import MockVendor
 from tidegate.providers import VENDORS
 from tidegate.serving import Process, bind
 from tidegate.settings import load
+from tidegate.store.sqlite import SqliteStore
 
 KEY: Final = "sk-bf-" + "a" * 43
 OTHER_KEY: Final = "sk-bf-" + "b" * 43
@@ -112,6 +113,13 @@ class RunningGateway:
                     assert isinstance(envelope, dict)
                     return envelope
                 assert response.status_code == 202, response.text
+
+    @property
+    def sqlite(self) -> SqliteStore:
+        """What is behind the ports, on one machine."""
+        store = self.gateway.store
+        assert isinstance(store, SqliteStore)
+        return store
 
     async def run(self, body: Any = None, headers: Mapping[str, str] | None = None) -> dict[str, Any]:
         """Submit and wait for the end."""

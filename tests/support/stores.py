@@ -1,5 +1,6 @@
 """A store under test, with a clock that can be moved and a way to pull its plug."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -24,6 +25,8 @@ from tidegate.domain.jobs import (
     Outcome,
     Postponed,
 )
+from tidegate.ports import JobStore, KeyStore
+from tidegate.store.postgres.wake_ups import PostgresWakeUps
 from tidegate.store.sqlite import SqliteOptions, SqliteStore
 from tidegate.store.wake_ups import LocalWakeUps
 
@@ -37,38 +40,23 @@ RELEASE: Final = Postponed(is_charged=False)
 REFUSED: Final = JobError("upstream_rejected", "provider openai: no", 400, Outcome.PROVIDER_ERROR, "openai")
 
 
-@dataclass
-class StoreUnderTest:
-    """One database file and the store that is open on it."""
+class StoreUnderTest(ABC):
+    """An open store, a clock that can be moved, and the words of its tests."""
 
-    path: Path
-    clock: FakeClock = field(default_factory=FakeClock)
-    rng: SeededRng = field(default_factory=SeededRng)
-    loss_budget: int = 3
-    options: dict[str, Any] = field(default_factory=dict)
-    fatal: list[str] = field(default_factory=list)
+    clock: FakeClock
+    rng: SeededRng
+    wake_ups: LocalWakeUps | PostgresWakeUps
+    jobs: JobStore
+    keys: KeyStore
 
-    def open(self) -> None:
-        self.wake_ups = LocalWakeUps()
-        self.store = SqliteStore.open(
-            SqliteOptions(self.path, loss_budget=self.loss_budget, min_free_bytes=0, **self.options),
-            clock=self.clock,
-            rng=self.rng,
-            wake_ups=self.wake_ups,
-            on_fatal=self.fatal.append,
-        )
-        self.jobs = self.store.jobs
-        self.keys = self.store.keys
+    @property
+    @abstractmethod
+    def rescued(self) -> int:
+        """Jobs that the latest start took back from the dead."""
 
-    def pull_the_plug(self) -> None:
-        """As after ``kill -9``: nothing is finished, flushed or noted; only the kernel lets go of the lock."""
-        self.store._readers.close()
-        self.store._writer._connection.close()
-        self.store._lock.release()
-
-    def crash_and_restart(self) -> None:
-        self.pull_the_plug()
-        self.open()
+    @abstractmethod
+    async def restart_after_crash(self) -> None:
+        """As after ``kill -9`` and a start, once the dead are known to be dead."""
 
     def new_job(self, **members: Any) -> NewJob:
         """A job of Alice's; ``members`` replace what a test cares about."""
@@ -123,7 +111,7 @@ class StoreUnderTest:
         return Idempotency(
             scope_digest=name.encode().ljust(32, b"."),
             fingerprint=fingerprint,
-            keep_until=self.clock.now() + timedelta(hours=24),
+            keep_for=timedelta(hours=24),
         )
 
     def key(self, name: str = "a", **members: Any) -> VirtualKey:
@@ -138,6 +126,48 @@ class StoreUnderTest:
         return VirtualKey(**(facts | members))
 
 
+@dataclass
+class SqliteUnderTest(StoreUnderTest):
+    """One database file and the store that is open on it."""
+
+    path: Path
+    clock: FakeClock = field(default_factory=FakeClock)
+    rng: SeededRng = field(default_factory=SeededRng)
+    loss_budget: int = 3
+    options: dict[str, Any] = field(default_factory=dict)
+    fatal: list[str] = field(default_factory=list)
+
+    def open(self) -> None:
+        self.local_wake_ups = self.wake_ups = LocalWakeUps()
+        self.store = SqliteStore.open(
+            SqliteOptions(self.path, loss_budget=self.loss_budget, min_free_bytes=0, **self.options),
+            clock=self.clock,
+            rng=self.rng,
+            wake_ups=self.local_wake_ups,
+            on_fatal=self.fatal.append,
+        )
+        self.jobs = self.store.jobs
+        self.keys = self.store.keys
+
+    def pull_the_plug(self) -> None:
+        """As after ``kill -9``: nothing is finished, flushed or noted; only the kernel lets go of the lock."""
+        self.store._readers.close()
+        self.store._writer._connection.close()
+        self.store._lock.release()
+
+    def crash_and_restart(self) -> None:
+        self.pull_the_plug()
+        self.open()
+
+    @property
+    def rescued(self) -> int:
+        return self.store.rescued
+
+    async def restart_after_crash(self) -> None:
+        self.crash_and_restart()
+
+
 __all__ = [
-    "ALICE", "ANONYMOUS", "BOB", "BODY", "GROQ", "OPENAI", "REFUSED", "RELEASE", "RETRY", "StoreUnderTest",
+    "ALICE", "ANONYMOUS", "BOB", "BODY", "GROQ", "OPENAI", "REFUSED", "RELEASE", "RETRY", "SqliteUnderTest",
+    "StoreUnderTest",
 ]  # fmt: skip

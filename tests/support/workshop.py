@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar, final
 
 from support.attempts import LONGEST, ScriptedVendors, SteadyRng, a_provider, tools_for
 from support.fakes import FakeClock, RecordingObserver
-from support.stores import ALICE, BOB, StoreUnderTest
+from support.stores import ALICE, BOB, SqliteUnderTest
 from tidegate.domain.access import OwnedBy, Owner
 from tidegate.domain.inference import Call
 from tidegate.domain.jobs import Attempt, Claimed, Ending, JobDetails, JobId, JobRef, Lane, Lease
@@ -74,7 +74,7 @@ class StoreWithDoors:
 class Workshop:
     """One process's worth of worker; ``die`` ends it as ``kill -9`` would, and the next begins."""
 
-    def __init__(self, store: StoreUnderTest, providers: Sequence[ProviderSetup]) -> None:
+    def __init__(self, store: SqliteUnderTest, providers: Sequence[ProviderSetup]) -> None:
         self.store = store
         self.clock: FakeClock = store.clock
         self.vendors = ScriptedVendors(self.clock)
@@ -176,7 +176,7 @@ async def workshop(
     directory: Path, *providers: ProviderSetup, starts: bool = True, **options: Any
 ) -> AsyncIterator[Workshop]:
     """Jobs may be Alice's or Bob's, who may do everything."""
-    store = StoreUnderTest(directory / "tidegate.db", **options)
+    store = SqliteUnderTest(directory / "tidegate.db", **options)
     store.open()
     for owner in (ALICE, BOB):
         name = owner.removeprefix("key:")

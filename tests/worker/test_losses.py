@@ -8,7 +8,7 @@ import pytest
 
 from support.attempts import HANG, OK, completion
 from support.fakes import FakeClock
-from support.stores import StoreUnderTest
+from support.stores import SqliteUnderTest
 from support.workshop import Workshop, workshop
 from tidegate.domain.errors import StorageFull, StorageUnavailable, StoreBusy
 from tidegate.domain.jobs import JobId, Outcome
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.anyio
 # No room
 
 
-def _set_room(store: StoreUnderTest, pages: int) -> None:
+def _set_room(store: SqliteUnderTest, pages: int) -> None:
     """As many pages as now and these; 0 lifts the limit."""
     connection = store.store._writer._connection
     used = int(str(connection.execute("PRAGMA page_count").fetchall()[0][0]))

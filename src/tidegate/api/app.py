@@ -17,6 +17,8 @@ from tidegate.domain.inference import RequestType
 
 _CHAT: Final = RequestType.CHAT_COMPLETION
 _CHAT_PATH: Final = "/v1/async/chat/completions"
+OPERATIONS: Final = frozenset({"/health", "/healthz", "/readyz", "/metrics"})
+"""Paths for those who look after a process, served also where there is no API."""
 _KEYS_PATH: Final = "/api/governance/virtual-keys"
 
 

@@ -14,6 +14,7 @@ from tidegate.cli.text import harmless
 
 _COMMANDS: Final = (
     ("serve", "Run the gateway: HTTP interface, worker and store in one process."),
+    ("work", "Run jobs of a store that several processes share."),
     ("demo", "Show what it promises: a real answer, then a killed gateway that loses nothing."),
     ("jobs", "Submit jobs, wait for them, look at them, cancel them."),
     ("keys", "Virtual keys: the credentials of your clients."),

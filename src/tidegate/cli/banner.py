@@ -124,7 +124,7 @@ def _lines(start: Start, files: dict[str, Path]) -> list[str]:
         "API reference": f"{start.url}/docs",
         "Providers": ", ".join(map(_named, start.settings.providers))
         or "none: name one in the configuration",
-        "Data": str(start.settings.store.path),
+        "Data": start.settings.store.place,
     }
     if start.rescued:
         facts["Rescued"] = f"{start.rescued} jobs that the last process had left running"

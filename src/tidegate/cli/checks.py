@@ -20,7 +20,7 @@ from tidegate.cli.client import GatewayClient, GatewayRefused, NoGateway
 from tidegate.ports import Clock
 from tidegate.settings import ProviderSettings, Settings
 from tidegate.store.migrate import SchemaMismatch, migrations, pending
-from tidegate.store.sqlite import StoreRefused
+from tidegate.store.refusal import StoreRefused
 from tidegate.store.sqlite.connection import check_library, open_reader, prepare_directory
 
 Level = Literal["green", "yellow", "red"]

@@ -7,6 +7,7 @@ from cyclopts import App
 from rich.text import Text
 
 from tidegate.cli import checks
+from tidegate.cli.check_postgres import check_shared_store
 from tidegate.cli.checks import Check
 from tidegate.cli.configuration import configuration_file, read_settings
 from tidegate.cli.connect import connect
@@ -51,6 +52,9 @@ def _checks(connection: Connection, screen: Screen) -> Iterator[Check]:
     yield from checks.check_configuration(settings, configuration_file(connection))
     yield from checks.check_providers(settings)
     yield from checks.check_secrets(settings)
+    if settings.store.is_shared:
+        yield from check_shared_store(settings, SystemClock())
+        return
     yield from checks.check_directory(settings)
     yield from checks.check_database(settings, SystemClock())
     yield from _check_store(settings, connection, screen)

@@ -1,5 +1,6 @@
 """``tidegate migrate``: the schema of the database, while no gateway uses it."""
 
+import asyncio
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,16 +15,19 @@ from tidegate.cli.exits import CliError, Exit
 from tidegate.cli.options import DEFAULT_OUTPUT, DEFAULT_SOURCE, Flag, Output, Source, examples
 from tidegate.cli.screen import Screen
 from tidegate.clock import SystemClock
+from tidegate.settings import Settings
 from tidegate.store.migrate import Migration, SchemaMismatch, migrations, pending
-from tidegate.store.sqlite import AlreadyRunning, StoreRefused
+from tidegate.store.refusal import StoreRefused
+from tidegate.store.sqlite import AlreadyRunning
 from tidegate.store.sqlite.connection import check_library, open_reader, open_writer, prepare_directory
 from tidegate.store.sqlite.lock import DirectoryLock
 from tidegate.store.sqlite.store import apply_migrations
+from tidegate.stores import driver, postgres_options
 
 app = App(
     name="migrate",
     help_prologue=examples("tidegate migrate --check", "tidegate migrate --config tidegate.yaml"),
-    help_epilogue="The gateway must not run. `tidegate serve` does this by itself when it starts.",
+    help_epilogue="On SQLite the gateway must not run. `tidegate serve` does this by itself when it starts.",
 )
 
 
@@ -36,6 +40,8 @@ def migrate(
 ) -> int:
     settings = require_settings(source)
     screen = Screen(output)
+    if settings.store.is_shared:
+        return _migrate_shared(settings, screen, is_dry=check)
     path = settings.store.path
     if check and not path.exists():
         return _report(screen, path, migrations("sqlite"), is_applied=False)
@@ -46,6 +52,15 @@ def migrate(
             apply_migrations(connection)
             connection.close()
     return _report(screen, path, missing, is_applied=not check)
+
+
+def _migrate_shared(settings: Settings, screen: Screen, *, is_dry: bool) -> int:
+    """Gateways may run meanwhile: old and new code work on the same schema during one step."""
+    try:
+        found = asyncio.run(driver(settings).migrate(postgres_options(settings), is_dry=is_dry))
+    except (StoreRefused, SchemaMismatch) as error:
+        raise CliError(str(error), Exit.STORE) from error
+    return _report(screen, settings.store.place, found, is_applied=not is_dry)
 
 
 @contextmanager
@@ -85,7 +100,7 @@ def _missing(path: Path) -> list[Migration]:
         connection.close()
 
 
-def _report(screen: Screen, path: Path, found: list[Migration], *, is_applied: bool) -> int:
+def _report(screen: Screen, path: Path | str, found: list[Migration], *, is_applied: bool) -> int:
     names = [migration.name for migration in found]
     if screen.is_json:
         screen.document({"database": str(path), "applied" if is_applied else "pending": names})

@@ -1,46 +1,43 @@
 """``tidegate serve``: the gateway as a process in the foreground."""
 
 import asyncio
-import contextlib
-import os
-import resource
 import socket
-from collections.abc import AsyncIterator
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final
 
-import structlog
 import uvloop
 from cyclopts import App, Parameter
-from msgspec.structs import replace
 
-from tidegate import __version__, fault_points, serving
+from tidegate import serving
 from tidegate.api.guard import is_loopback
-from tidegate.bootstrap import Gateway, build
-from tidegate.cli import banner
+from tidegate.bootstrap import Gateway, Roles
+from tidegate.cli import banner, processes
 from tidegate.cli.banner import FirstSecrets
 from tidegate.cli.configuration import configuration_file, require_settings
 from tidegate.cli.exits import CliError, Exit
 from tidegate.cli.options import DEFAULT_OUTPUT, DEFAULT_SOURCE, Flag, Output, Source, examples
 from tidegate.cli.screen import Screen
-from tidegate.configured import ConfigurationRefused
-from tidegate.domain.errors import Conflict, StoreError
+from tidegate.cli.start import (
+    Level,
+    arm_fault_points,
+    bind_listener,
+    embedded_mock,
+    level_of,
+    log_start,
+    open_gateway,
+    take_all_descriptors,
+)
+from tidegate.domain.errors import Conflict
 from tidegate.logs import configure_logging
-from tidegate.mock_vendor import MockVendor
 from tidegate.services.manage_keys import KeyChanges
 from tidegate.settings import Settings
-from tidegate.store.migrate import SchemaMismatch
-from tidegate.store.sqlite import AlreadyRunning, StoreRefused
 
-_MOCK: Final = "mock"
 _FIRST_KEY: Final = "first"
 _ACTOR: Final = "first start"
-
-Level = Literal["debug", "info", "warning", "error"]
 
 app = App(
     name="serve",
     help_prologue=examples(
-        "tidegate serve", "tidegate serve --config tidegate.yaml --host 0.0.0.0 --port 8080"
+        "tidegate serve", "tidegate serve --config tidegate.yaml --host 0.0.0.0 --processes 4"
     ),
     help_epilogue="Without a configuration file it listens on loopback and offers the mock vendor and every vendor "
     "whose usual variable, such as OPENAI_API_KEY, is set; its first start makes a virtual key.",
@@ -55,8 +52,17 @@ def serve(
         int | None, Parameter(help="Port to listen on; 8080 by default, 0 takes a free one.")
     ] = None,
     store: Annotated[
-        str | None, Parameter(help="Store, such as sqlite:////var/lib/tidegate/tidegate.db.")
+        str | None,
+        Parameter(
+            help="Store, such as sqlite:////var/lib/tidegate/tidegate.db or postgresql://tidegate@db/tidegate."
+        ),
     ] = None,
+    no_worker: Annotated[
+        Flag, Parameter(help="Take and answer requests; `tidegate work` runs the jobs (PostgreSQL).")
+    ] = False,
+    count: Annotated[
+        int, Parameter(name="--processes", help="Processes on this address, one for each core (PostgreSQL).")
+    ] = 1,
     log_level: Annotated[
         Level | None,
         Parameter(help="Least severe event to log; info by default, debug with -v, warning with -q."),
@@ -68,29 +74,52 @@ def serve(
     source: Source = DEFAULT_SOURCE,
     output: Output = DEFAULT_OUTPUT,
 ) -> int:
-    _arm_fault_points()
-    _take_all_descriptors()
+    arm_fault_points()
+    take_all_descriptors()
     settings = require_settings(source, {"server.host": host, "server.port": port, "store.url": store})
     if not allow_anonymous_public:
         _refuse_an_open_door(settings)
+    if no_worker or count != 1:
+        _require_shared(settings, "--no-worker" if no_worker else "--processes")
     screen = Screen(output)
-    configure_logging(log_level or _level_of(output), has_colors=screen.err.color_system is not None)
-    has_file = configuration_file(source) is not None
-    with _bind(settings) as listener, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(settings, listener, screen, has_file=has_file))
+    configure_logging(log_level or level_of(output), has_colors=screen.err.color_system is not None)
+    child = processes.this_child()
+    with child.listener if child is not None else bind_listener(settings) as listener:
+        if count > 1 and child is None:
+            return processes.run(count, listener)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(
+                _serve(
+                    settings,
+                    listener,
+                    screen,
+                    roles=Roles(works=not no_worker),
+                    child=child,
+                    has_file=configuration_file(source) is not None,
+                )
+            )
     return Exit.OK
 
 
-async def _serve(settings: Settings, listener: socket.socket, screen: Screen, *, has_file: bool) -> None:
-    async with _embedded_mock(settings) as complete:
-        gateway = await _open(complete)
-        process = serving.Process(gateway, listener)
+async def _serve(
+    settings: Settings,
+    listener: socket.socket,
+    screen: Screen,
+    *,
+    roles: Roles,
+    child: processes.Child | None,
+    has_file: bool,
+) -> None:
+    async with embedded_mock(settings) as complete:
+        gateway = await open_gateway(complete, roles)
+        process = serving.Process(gateway, listener, shares_listener=child is not None)
         process.stop_on_signals()
 
         async def announce() -> None:
             start = await _start_of(gateway, process.address, has_file=has_file)
-            _log_start(gateway, start)
-            banner.show(start, screen)
+            log_start(gateway, start.url)
+            if child is None or child.is_first:
+                banner.show(start, screen)
 
         try:
             await process.run(announce)
@@ -111,20 +140,6 @@ async def _start_of(gateway: Gateway, address: tuple[str, int], *, has_file: boo
     )
 
 
-def _take_all_descriptors() -> None:
-    """Clients and vendors need one each, and the usual limit is meant for programs that have neither."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):  # macOS says unlimited, and means less
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
-
-def _arm_fault_points() -> None:
-    try:
-        fault_points.arm(os.environ)
-    except fault_points.FaultPointRefused as error:
-        raise CliError(str(error), Exit.CONFIGURATION) from error
-
-
 def _refuse_an_open_door(settings: Settings) -> None:
     if settings.auth.required or is_loopback(settings.server.host):
         return
@@ -135,74 +150,18 @@ def _refuse_an_open_door(settings: Settings) -> None:
     )
 
 
-def _bind(settings: Settings) -> socket.socket:
-    """Before the store is opened: a second gateway on the same port must not disturb anything."""
+def _require_shared(settings: Settings, option: str) -> None:
+    if not settings.store.is_shared:
+        raise CliError(
+            f"{option} needs a store for many processes, and {settings.store.place} belongs to one: "
+            "set store.url to a PostgreSQL database",
+            Exit.CONFIGURATION,
+        )
+
+
+async def _first_secrets(gateway: Gateway) -> FirstSecrets | None:
     try:
-        return serving.bind(settings.server.host, settings.server.port)
-    except serving.CannotListen as error:
-        raise CliError(str(error)) from error
-
-
-@contextlib.asynccontextmanager
-async def _embedded_mock(settings: Settings) -> AsyncIterator[Settings]:
-    """Settings whose mock has an address: it runs inside this process, and stops with it."""
-    waiting = [
-        name
-        for name, entry in settings.providers.items()
-        if entry.vendor == _MOCK and entry.network_config.base_url is None
-    ]
-    if not waiting:
-        yield settings
-        return
-    async with MockVendor.serve() as vendor:
-        providers = dict(settings.providers)
-        for name in waiting:
-            network = replace(providers[name].network_config, base_url=vendor.url)
-            providers[name] = replace(providers[name], network_config=network)
-        yield replace(settings, providers=providers)
-
-
-async def _open(settings: Settings) -> Gateway:
-    try:
-        return await build(settings, on_fatal=serving.die_of_store(_log_fatal))
-    except ConfigurationRefused as error:
-        raise CliError(str(error), Exit.CONFIGURATION) from error
-    except AlreadyRunning as error:
-        raise CliError(f"{error}: stop it, or choose another --data", Exit.STORE) from error
-    except (StoreRefused, SchemaMismatch) as error:
-        raise CliError(str(error), Exit.STORE) from error
-    except StoreError as error:
-        raise CliError(f"cannot use {settings.store.path}: {error.message}", Exit.STORE) from error
-    except Conflict as error:
-        raise CliError(f"governance.virtual_keys: {error.message}", Exit.CONFIGURATION) from error
-    except OSError as error:
-        place = error.filename or settings.server.data_dir
-        raise CliError(f"cannot use {place}: {error.strerror}", Exit.STORE) from error
-
-
-def _log_fatal(message: str) -> None:
-    structlog.get_logger().error("store.failed", reason=message)
-
-
-async def _first_secrets(gateway: Gateway) -> FirstSecrets:
-    made = await gateway.keys.create(KeyChanges(name=_FIRST_KEY), _ACTOR)
+        made = await gateway.keys.create(KeyChanges(name=_FIRST_KEY), _ACTOR)
+    except Conflict:
+        return None  # another process on the same store was quicker, and shows it
     return banner.first_secrets(made.secret, gateway.local_key, gateway.clock.now())
-
-
-def _log_start(gateway: Gateway, start: banner.Start) -> None:
-    telemetry, store = gateway.telemetry, gateway.store
-    telemetry.started(version=__version__, url=start.url, pid=os.getpid(), rescued=store.rescued)
-    if store.rescued:
-        telemetry.jobs_rescued(store.rescued)
-    for text in store.warnings:
-        telemetry.problem("store.warning", message=text)
-    for text in gateway.settings.warnings:
-        telemetry.problem("settings.warning", message=text)
-    for text in gateway.settings.ignored:
-        telemetry.problem("settings.ignored", message=text)
-
-
-def _level_of(output: Output) -> Level:
-    if output.quiet:
-        return "warning"
-    return "debug" if output.verbose else "info"

@@ -126,8 +126,19 @@ class StorageUnavailable(StoreError):
 
 
 class StoreBusy(StoreError):
+    """Trying again soon is worth while."""
+
+    def __init__(
+        self, code: ErrorCode = ErrorCode.STORE_BUSY, message: str = "the store is busy; nothing was stored"
+    ) -> None:
+        super().__init__(code, message)
+
+
+class StoreAway(StoreBusy):
+    """The database cannot be reached for now; it, or another one in its place, may come back."""
+
     def __init__(self) -> None:
-        super().__init__(ErrorCode.STORE_BUSY, "the store is busy; nothing was stored")
+        super().__init__(ErrorCode.STORAGE_UNAVAILABLE, "the store is not available; nothing was stored")
 
 
 class StorageFull(StoreError):

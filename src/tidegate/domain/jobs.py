@@ -107,7 +107,8 @@ class Idempotency(Struct, frozen=True):
     """SHA-256 of owner and ``Idempotency-Key``: the key itself is not kept."""
     fingerprint: bytes
     """SHA-256 of path and decompressed body."""
-    keep_until: datetime
+    keep_for: timedelta
+    """Counted from the submit, by the store's clock."""
 
 
 class NewJob(Struct, frozen=True):

@@ -167,7 +167,7 @@ class SubmitJob:
         return Idempotency(
             scope_digest=hashlib.sha256(scope.encode()).digest(),
             fingerprint=hashlib.sha256(submission.path.encode() + b"\0" + submission.body).digest(),
-            keep_until=self._clock.now() + _REMEMBERED_FOR,
+            keep_for=_REMEMBERED_FOR,
         )
 
 

@@ -4,6 +4,7 @@ import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from msgspec.structs import replace
 
@@ -15,7 +16,10 @@ from tidegate.settings.schema import ClientSettings, Settings
 
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,30}):")
 _SQLITE: Final = "sqlite:///"
-_FORMS: Final = "sqlite:///relative/path or sqlite:////absolute/path"
+_FORMS: Final = (
+    "sqlite:///relative/path, sqlite:////absolute/path or postgresql://user:password@host:5432/name"
+)
+_POSTGRES: Final = ("postgresql", "postgres")
 _FILE_NAME: Final = "tidegate.db"
 
 
@@ -27,31 +31,55 @@ def with_paths(settings: Settings, report: Report) -> Settings:
         return settings
     if not report.document.has(("store", "url")):
         path = data_dir / _FILE_NAME
-        store = replace(store, url=f"{_SQLITE}{path}", path=path)
+        store = replace(store, url=f"{_SQLITE}{path}", path=path, place=str(path))
         return replace(settings, server=replace(server, data_dir=data_dir), store=store)
     try:
+        if _scheme_of(store.url) in _POSTGRES:
+            store = replace(store, is_shared=True, place=_place_of(store.url))
+            return replace(settings, server=replace(server, data_dir=data_dir), store=store)
         path = sqlite_path(store.url)
     except Refused as reason:
         report.refused(("store", "url"), reason, _FORMS)
         return settings
     if not report.document.has(("server", "data_dir")):
         data_dir = path.parent
-    return replace(settings, server=replace(server, data_dir=data_dir), store=replace(store, path=path))
+    return replace(
+        settings, server=replace(server, data_dir=data_dir), store=replace(store, path=path, place=str(path))
+    )
 
 
 def sqlite_path(url: str) -> Path:
     """The file a store URL names. Raises ``Refused``, without quoting what may hold a password."""
-    scheme = _SCHEME.match(url)
-    if scheme is None:
-        raise Refused(Code.INVALID_VALUE, "Not the URL of a store.")
-    if scheme[1].lower() != "sqlite":
-        raise Refused(Code.UNSUPPORTED, f"A store at {scheme[1]}: is not supported by this version.")
+    scheme = _scheme_of(url)
+    if scheme != "sqlite":
+        raise Refused(Code.UNSUPPORTED, f"A store at {scheme}: is not supported.")
     if url in {"sqlite:", "sqlite://", _SQLITE} or ":memory:" in url:
         raise Refused(Code.UNSUPPORTED, "A store in memory would lose accepted jobs.")
     name = url.removeprefix(_SQLITE)
     if not url.startswith(_SQLITE) or name.endswith("/") or "?" in name or "#" in name:
         raise Refused(Code.INVALID_VALUE, "Not the URL of an SQLite file.")
     return absolute(name)
+
+
+def _scheme_of(url: str) -> str:
+    scheme = _SCHEME.match(url)
+    if scheme is None:
+        raise Refused(Code.INVALID_VALUE, "Not the URL of a store.")
+    return scheme[1].lower()
+
+
+def _place_of(url: str) -> str:
+    """Hosts and database, without user and password. Raises ``Refused``."""
+    try:
+        parts = urlsplit(url)
+    except ValueError as exc:
+        raise Refused(Code.INVALID_VALUE, "Not the URL of a database.") from exc
+    hosts = parts.netloc.rpartition("@")[2]
+    if not hosts and "host=" not in parts.query:
+        raise Refused(Code.INVALID_VALUE, "The URL names no host.")
+    if len(parts.path) < 2:
+        raise Refused(Code.INVALID_VALUE, "The URL names no database.")
+    return f"postgresql://{hosts}{parts.path}"
 
 
 def with_limits(client: ClientSettings, report: Report) -> ClientSettings:

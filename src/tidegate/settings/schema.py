@@ -36,6 +36,7 @@ def _secret(help_text: str, owner: str, **facts: Any) -> Meta:
 
 Word = Annotated[str, Meta(min_length=1, max_length=255)]
 Url = Annotated[str, Meta(min_length=1, max_length=2048, extra={"is_private": True})]
+UrlOrNothing = Annotated[str, Meta(max_length=2048, extra={"is_private": True})]
 Name = Annotated[str, Meta(min_length=1, max_length=128)]
 Origin = Annotated[
     str,
@@ -84,10 +85,21 @@ class StoreSettings(Struct, frozen=True):
     url: Annotated[
         Url,
         _setting(
-            "The SQLite file: sqlite:///relative/path or sqlite:////absolute/path.",
+            "The SQLite file of one process, sqlite:///relative/path or sqlite:////absolute/path, "
+            "or the PostgreSQL database of any number: postgresql://user:password@host:5432/name.",
             default="sqlite:///<data_dir>/tidegate.db",
         ),
     ] = ""
+    listen_url: Annotated[
+        UrlOrNothing | None,
+        _setting(
+            "A direct connection to PostgreSQL for LISTEN, past a transaction pooler; empty: only look. "
+            "Unset: as store.url."
+        ),
+    ] = None
+    allow_unsafe_settings: Annotated[
+        bool, _setting("Start although PostgreSQL may lose what it has committed.")
+    ] = False
     commit_wait: Annotated[
         timedelta,
         _duration(
@@ -100,6 +112,10 @@ class StoreSettings(Struct, frozen=True):
     wipe: Annotated[bool, _setting("Overwrite deleted data in the database file.")] = False
     path: Path = Path()
     """The SQLite file that ``url`` names."""
+    is_shared: bool = False
+    """``url`` names a PostgreSQL database: other processes may be at work on it."""
+    place: str = ""
+    """Path or URL as it may be shown."""
 
 
 class ClientSettings(Struct, frozen=True):
@@ -190,6 +206,14 @@ class AuthSettings(Struct, frozen=True):
 
     required: Annotated[bool, _setting("Whether a request needs a credential; false allows anyone.")] = True
     local_issuer: Annotated[bool, _setting("Whether the command line may mint its own tokens.")] = True
+    local_issuer_key: Annotated[
+        Secret | None,
+        _secret(
+            "Key of those tokens, at least 32 bytes, the same for every process on a PostgreSQL store. "
+            "Unset: one in the data directory on SQLite, none on PostgreSQL.",
+            "the key",
+        ),
+    ] = None
     jwt: Annotated[JwtSettings, _setting("JSON Web Tokens.")] = JwtSettings()
 
 

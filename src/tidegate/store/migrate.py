@@ -6,7 +6,7 @@ from typing import Final
 
 from msgspec import Struct
 
-DIALECTS: Final = ("sqlite",)
+DIALECTS: Final = ("sqlite", "postgres")
 
 
 class Migration(Struct, frozen=True):

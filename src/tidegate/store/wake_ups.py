@@ -60,6 +60,10 @@ class LocalWakeUps:
             if not watches:
                 self._watches.pop(job_id, None)
 
+    def watched(self) -> list[JobId]:
+        """Jobs whose end somebody waits for."""
+        return list(self._watches)
+
     async def wait_for_work(self, time_limit: timedelta) -> None:
         try:
             async with asyncio.timeout(time_limit.total_seconds()):

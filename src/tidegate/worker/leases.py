@@ -30,9 +30,8 @@ class Leases:
                 self._observer.problem("leases.broken", error=repr(type(exc)), exc_info=exc)
 
     async def renew(self) -> None:
+        """Also without any lease: on a store that is shared it says that this worker lives."""
         held = self._worker.leases()
-        if not held:
-            return
         try:
             ours = set(await self._store.renew(held))
         except StoreError:

@@ -1,7 +1,6 @@
 """The store of one machine: a SQLite file that belongs to exactly one process."""
 
-from tidegate.store.sqlite.connection import StoreRefused
 from tidegate.store.sqlite.lock import AlreadyRunning
 from tidegate.store.sqlite.store import SqliteOptions, SqliteStore
 
-__all__ = ["AlreadyRunning", "SqliteOptions", "SqliteStore", "StoreRefused"]
+__all__ = ["AlreadyRunning", "SqliteOptions", "SqliteStore"]

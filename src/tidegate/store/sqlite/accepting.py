@@ -1,9 +1,11 @@
 """Accept: a request becomes a durable job, or turns out to be one already."""
 
+from datetime import timedelta
 from typing import Final
 
 from tidegate.domain.errors import Conflict, ErrorCode, InvalidRequest
 from tidegate.domain.jobs import Accepted, Idempotency, JobState, NewJob, Status
+from tidegate.store.rows import sql, strings_to_json
 from tidegate.store.sqlite.damage import digest_of
 from tidegate.store.sqlite.reading import Query
 from tidegate.store.sqlite.rows import (
@@ -12,9 +14,7 @@ from tidegate.store.sqlite.rows import (
     id_to_bytes,
     ms,
     result_from_row,
-    sql,
     state_from_row,
-    strings_to_json,
 )
 from tidegate.store.sqlite.writer import Transaction
 
@@ -76,7 +76,7 @@ def accept(tx: Transaction, job: NewJob) -> Accepted:
                 job.idempotency.scope_digest,
                 job.idempotency.fingerprint,
                 job_id,
-                ms(job.idempotency.keep_until),
+                tx.now + job.idempotency.keep_for // timedelta(milliseconds=1),
             ),
         )
     return Accepted(

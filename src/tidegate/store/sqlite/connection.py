@@ -7,6 +7,8 @@ from typing import Final
 import apsw
 from msgspec import Struct
 
+from tidegate.store.refusal import StoreRefused
+
 PAGE_SIZE: Final = 8192
 BUSY_TIMEOUT_MS: Final = 5000
 _OLDEST_SQLITE: Final = (3, 51, 3)
@@ -16,10 +18,6 @@ _NETWORK_FILE_SYSTEMS: Final = frozenset({
     "9p", "afs", "ceph", "cifs", "fuse", "fuseblk", "fuse.sshfs", "fuse.s3fs", "gfs2", "glusterfs",
     "lustre", "nfs", "nfs4", "ocfs2", "smb3", "smbfs",
 })  # fmt: skip
-
-
-class StoreRefused(Exception):
-    """The database cannot be used safely; the message says why and what to do."""
 
 
 class Pragma(Struct, frozen=True):

@@ -15,9 +15,10 @@ from tidegate.domain.jobs import (
     Outcome,
     deadline_error,
 )
+from tidegate.store.rows import sql
 from tidegate.store.sqlite.leasing import fail_unheld, record_attempt
 from tidegate.store.sqlite.reading import Query, details
-from tidegate.store.sqlite.rows import id_from_bytes, id_to_bytes, sql
+from tidegate.store.sqlite.rows import id_from_bytes, id_to_bytes
 from tidegate.store.sqlite.writer import Transaction
 
 _TO_END: Final = "SELECT seq, id, status, attempt, attempt_started_at, lease, started_at FROM jobs"

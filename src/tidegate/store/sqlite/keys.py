@@ -9,11 +9,12 @@ from tidegate.domain.access import KeyId, VirtualKey
 from tidegate.domain.errors import Conflict, ErrorCode
 from tidegate.domain.jobs import JobId
 from tidegate.ports import WakeUps
+from tidegate.store.rows import sql
 from tidegate.store.sqlite.damage import understood
 from tidegate.store.sqlite.ending import cancel_all
 from tidegate.store.sqlite.readers import Readers
 from tidegate.store.sqlite.reading import Query
-from tidegate.store.sqlite.rows import ms, sql
+from tidegate.store.sqlite.rows import ms
 from tidegate.store.sqlite.writer import Transaction, Writer
 
 _record: Final = msgspec.json.Decoder(VirtualKey)

@@ -6,7 +6,6 @@ from operator import itemgetter
 from typing import Any, Final
 
 import apsw
-import msgspec
 from msgspec import Struct
 
 from tidegate import fault_points
@@ -24,16 +23,10 @@ from tidegate.domain.jobs import (
     Lease,
     Postponed,
 )
+from tidegate.store.rows import encode_calls, encode_error, sql, strings_to_json
 from tidegate.store.sqlite.damage import DamageFound, digest_of, understood
 from tidegate.store.sqlite.reading import Query
-from tidegate.store.sqlite.rows import (
-    CLAIMED_COLUMNS,
-    claimed_from_row,
-    id_from_bytes,
-    id_to_bytes,
-    sql,
-    strings_to_json,
-)
+from tidegate.store.sqlite.rows import CLAIMED_COLUMNS, claimed_from_row, id_from_bytes, id_to_bytes
 from tidegate.store.sqlite.writer import Transaction
 
 _MOST_RANKED_AT_ONCE: Final = 256
@@ -198,7 +191,7 @@ def fail_unheld(tx: Transaction, seq: int, error: JobError) -> None:
 
 
 def _failed_values(now: int, error: JobError) -> tuple[Any, ...]:
-    encoded = msgspec.json.encode(error).decode()
+    encoded = encode_error(error).decode()
     return (now, now, error.status_code, str(error.outcome), error.code, encoded)
 
 
@@ -207,7 +200,7 @@ def _book_late(tx: Transaction, lease: Lease, calls: Sequence[Call]) -> None:
     tx.execute(
         "UPDATE attempts SET calls = ? WHERE lease = ? AND calls IS NULL"
         " AND job = (SELECT seq FROM jobs WHERE id = ?)",
-        (encode_calls(calls), lease.token, id_to_bytes(lease.job_id)),
+        (encode_calls(calls).decode(), lease.token, id_to_bytes(lease.job_id)),
     )
 
 
@@ -222,15 +215,11 @@ def record_attempt(
     lease: bytes | None = None,
 ) -> None:
     """Write an attempt that is over. ``lease`` is given where the store ended it, not its worker."""
-    values = (seq, number, started_at, tx.now, end, encode_calls(calls) if calls else None, lease)
+    values = (seq, number, started_at, tx.now, end, encode_calls(calls).decode() if calls else None, lease)
     try:
         tx.execute(_RECORD, values)
     except apsw.ConstraintError as exc:
         raise DamageFound("the attempts of a job make no sense") from exc
-
-
-def encode_calls(calls: Sequence[Call]) -> str:
-    return msgspec.json.encode(calls).decode()
 
 
 def rescue(tx: Transaction) -> tuple[int, list[JobId]]:

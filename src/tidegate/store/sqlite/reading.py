@@ -6,6 +6,15 @@ from typing import Any, Final
 
 from tidegate.domain.access import AllOwners, OwnedBy, Reader
 from tidegate.domain.jobs import Attempt, JobDetails, JobFilter, JobId, JobPage, JobRef, JobState, QueueCounts
+from tidegate.store.rows import (
+    ATTEMPT,
+    ATTEMPT_COLUMNS,
+    DETAIL_WIDTH,
+    moment,
+    optional_moment,
+    sql,
+    strings_to_json,
+)
 from tidegate.store.sqlite.damage import understood
 from tidegate.store.sqlite.rows import (
     DETAIL_COLUMNS,
@@ -15,12 +24,8 @@ from tidegate.store.sqlite.rows import (
     attempt_from_row,
     details_from_row,
     id_to_bytes,
-    moment,
-    optional_moment,
     result_from_row,
-    sql,
     state_from_row,
-    strings_to_json,
 )
 
 Query = Callable[[str, Sequence[Any]], list[Any]]
@@ -33,6 +38,9 @@ _VISIBLE: Final = """
 # The result lies in a table of its own, read in the same query: a poll sees one moment of the database.
 _GET: Final = sql("SELECT", STATE_COLUMNS, RESULT_COLUMNS, _VISIBLE)
 _INSPECT: Final = sql("SELECT", STATE_COLUMNS, ",", DETAIL_COLUMNS, RESULT_COLUMNS, _VISIBLE)
+_ATTEMPTS: Final = sql(
+    "SELECT", ATTEMPT_COLUMNS, "FROM attempts WHERE job = ? AND number <= ? ORDER BY number"
+)
 _LIST: Final = sql(
     "SELECT",
     STATE_COLUMNS,
@@ -69,14 +77,10 @@ def _details(query: Query, row: Any, result: bytes | None = None) -> JobDetails:
 
 @understood
 def _attempts(query: Query, row: Any, found: JobState) -> tuple[Attempt, ...]:
-    seq, number, started = row[0], row[12], row[14]
+    number, (seq, started, *_) = row[ATTEMPT], row[DETAIL_WIDTH:]
     is_running = found.status == "processing"
     # The row was read first: what has ended since is not over as far as this answer goes.
-    over = query(
-        "SELECT number, started_at, ended_at, end, calls FROM attempts WHERE job = ? AND number <= ?"
-        " ORDER BY number",
-        (seq, number - is_running),
-    )
+    over = query(_ATTEMPTS, (seq, number - is_running))
     attempts = [attempt_from_row(attempt) for attempt in over]
     if is_running:
         attempts.append(Attempt(number=number, started_at=moment(started)))

@@ -11,19 +11,21 @@ from msgspec import Struct
 
 from tidegate import fault_points
 from tidegate.domain.ids import uuid7
-from tidegate.ports import Clock, Rng, WakeUps
+from tidegate.ports import Clock, Rng
 from tidegate.store.migrate import SchemaMismatch, migrations, pending
-from tidegate.store.sqlite.connection import StoreRefused, check_library, open_writer, prepare_directory
+from tidegate.store.refusal import StoreRefused
+from tidegate.store.rows import moment
+from tidegate.store.sqlite.connection import check_library, open_writer, prepare_directory
 from tidegate.store.sqlite.damage import fetch, understood
 from tidegate.store.sqlite.jobs import SqliteJobs
 from tidegate.store.sqlite.keys import SqliteKeys
 from tidegate.store.sqlite.leasing import rescue
 from tidegate.store.sqlite.lock import DirectoryLock
 from tidegate.store.sqlite.readers import Readers
-from tidegate.store.sqlite.rows import moment
 from tidegate.store.sqlite.space import Space
 from tidegate.store.sqlite.time import StoreClock
 from tidegate.store.sqlite.writer import Transaction, Writer
+from tidegate.store.wake_ups import LocalWakeUps
 
 _SUSPICIOUSLY_LATE: Final = timedelta(minutes=5)
 
@@ -52,6 +54,7 @@ class SqliteStore:
         jobs: SqliteJobs,
         keys: SqliteKeys,
         clock: StoreClock,
+        wake_ups: LocalWakeUps,
     ) -> None:
         self._writer = writer
         self._readers = readers
@@ -60,6 +63,7 @@ class SqliteStore:
         self.keys = keys
         self.clock = clock
         """Store time: for whatever is compared with times in the store."""
+        self.wake_ups = wake_ups
         self.rescued = 0
         """Jobs that the previous process had left running."""
         self.warnings: tuple[str, ...] = ()
@@ -71,7 +75,7 @@ class SqliteStore:
         *,
         clock: Clock,
         rng: Rng,
-        wake_ups: WakeUps,
+        wake_ups: LocalWakeUps,
         on_fatal: Callable[[str], None],
         on_clock_step: Callable[[timedelta], None] = lambda _step: None,
     ) -> Self:
@@ -105,7 +109,7 @@ class SqliteStore:
         boot_id: str,
         lock: DirectoryLock,
         clock: StoreClock,
-        wake_ups: WakeUps,
+        wake_ups: LocalWakeUps,
         on_fatal: Callable[[str], None],
     ) -> Self:
         connection = open_writer(options.path, wipe=options.wipe, vfs=options.vfs)
@@ -122,7 +126,7 @@ class SqliteStore:
         readers = Readers(options.path, vfs=options.vfs, on_failure=writer.fail)
         space = Space(writer, options.path.parent, options.min_free_bytes, clock)
         jobs = SqliteJobs(writer, readers, boot_id=boot_id, clock=clock, space=space, wake_ups=wake_ups)
-        store = cls(writer, readers, lock, jobs, SqliteKeys(writer, readers, wake_ups), clock)
+        store = cls(writer, readers, lock, jobs, SqliteKeys(writer, readers, wake_ups), clock, wake_ups)
         store.rescued = rescued
         store.warnings = _clock_warnings(connection, clock)
         return store

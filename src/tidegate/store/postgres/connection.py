@@ -1,0 +1,127 @@
+"""Connecting to PostgreSQL, and what a server has to promise before a 202 may rest on it."""
+
+import socket
+from typing import Any, Final
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+
+import asyncpg
+from msgspec import Struct
+
+from tidegate.domain.secret import Secret
+from tidegate.store.refusal import StoreRefused
+
+_OLDEST: Final = 140_000
+_CONNECT_WITHIN: Final = 5.0
+_STATEMENT_WITHIN: Final = 5.0
+_RAISE_COMMITS: Final = """
+    SELECT set_config('synchronous_commit', 'on', false)
+    WHERE current_setting('synchronous_commit') IN ('off', 'local', 'remote_write')
+"""
+_SETTINGS: Final = {
+    "application_name": "tidegate",
+    "lock_timeout": "2s",
+    "idle_in_transaction_session_timeout": "10s",
+    "jit": "off",
+    # Every statement has an index to go by; a plan made while a table was empty must not outlive that.
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+}
+
+
+class PostgresOptions(Struct, frozen=True):
+    url: Secret
+    """``postgresql://user:password@host:5432/name``; several hosts may be given."""
+    place: str = "the database"
+    """As it may be shown."""
+    listen_url: Secret | None = None
+    """A direct connection for LISTEN; empty: only look. ``None``: as ``url``."""
+    allow_unsafe: bool = False
+    loss_budget: int = 3
+    commit_wait: float = 0.0
+    pool_size: int = 10
+
+
+async def connect(url: Secret, *, timeout_ms: int = round(_STATEMENT_WITHIN * 1000)) -> Any:
+    """A connection of our kind. Raises what asyncpg raises."""
+    connection = await asyncpg.connect(
+        _writable(url.reveal()),
+        timeout=_CONNECT_WITHIN,
+        server_settings=_SETTINGS | {"statement_timeout": str(timeout_ms)},
+    )
+    try:
+        await prepare(connection)
+    except BaseException:
+        connection.terminate()
+        raise
+    return connection
+
+
+async def create_pool(options: PostgresOptions) -> "asyncpg.Pool[Any]":
+    return await asyncpg.create_pool(
+        _writable(options.url.reveal()),
+        min_size=0,  # asyncpg would keep up a floor, and report in its own way whenever it cannot
+        max_size=options.pool_size,
+        timeout=_CONNECT_WITHIN,
+        init=prepare,
+        reset=_keep,
+        server_settings=_SETTINGS | {"statement_timeout": str(round(_STATEMENT_WITHIN * 1000))},
+    )
+
+
+async def prepare(connection: Any) -> None:
+    """A commit that is acknowledged is on disk, whatever the role's default says; a broken line is noticed."""
+    _watch_line(connection)
+    await connection.execute(_RAISE_COMMITS)
+
+
+async def _keep(_connection: object) -> None:
+    """Nobody changes the state of a session, so none is put back: that would cost a round trip each time."""
+
+
+def _watch_line(connection: Any) -> None:
+    line = connection._transport.get_extra_info("socket")  # noqa: SLF001 – asyncpg has no parameter for these
+    if line is None or line.family == socket.AF_UNIX:
+        return
+    line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (
+        ("TCP_KEEPIDLE", 5), ("TCP_KEEPINTVL", 2), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 10_000),
+    ):  # fmt: skip
+        if hasattr(socket, name):
+            line.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+def _writable(url: str) -> str:
+    """Of several hosts the one that takes writes."""
+    parts = urlsplit(url)
+    query = dict(parse_qsl(parts.query))
+    query.setdefault("target_session_attrs", "read-write")
+    return urlunsplit((parts.scheme, parts.netloc, parts.path, urlencode(query, quote_via=quote), ""))
+
+
+async def check_server(connection: Any, *, allow_unsafe: bool) -> tuple[str, ...]:
+    """Warnings. Raises ``StoreRefused`` for a server that could lose what it has acknowledged."""
+    version = await connection.fetchval("SELECT current_setting('server_version_num')::int")
+    if version < _OLDEST:
+        raise StoreRefused(
+            f"PostgreSQL {version // 10_000} is too old: version {_OLDEST // 10_000} or newer is needed"
+        )
+    encoding = await connection.fetchval("SELECT current_setting('server_encoding')")
+    if encoding != "UTF8":
+        raise StoreRefused(
+            f"the database's encoding is {encoding}: create one with ENCODING 'UTF8' TEMPLATE template0"
+        )
+    wanted = {"fsync": "on", "full_page_writes": "on", "data_sync_retry": "off"}
+    unsafe = [
+        f"{name} = {found}"
+        for name, value in wanted.items()
+        if (found := await connection.fetchval("SELECT current_setting($1)", name)) != value
+    ]
+    if not unsafe:
+        return ()
+    problem = f"the server may lose what it has committed ({', '.join(unsafe)})"
+    if not allow_unsafe:
+        raise StoreRefused(
+            f"{problem}: change its configuration, or set store.allow_unsafe_settings: true and live with it"
+        )
+    return (problem,)

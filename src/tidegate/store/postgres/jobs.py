@@ -1,0 +1,181 @@
+"""The job store's port on PostgreSQL: accepts and endings go in batches, everything else as a statement of its own."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Final, final
+from uuid import UUID
+
+from tidegate.domain.access import Reader
+from tidegate.domain.inference import Call
+from tidegate.domain.jobs import (
+    Accepted,
+    Cancellation,
+    Claimed,
+    Completed,
+    Ending,
+    Idempotency,
+    JobDetails,
+    JobFilter,
+    JobId,
+    JobPage,
+    JobRef,
+    JobState,
+    Lane,
+    Lease,
+    NewJob,
+    Postponed,
+    QueueCounts,
+)
+from tidegate.ports import WakeUps
+from tidegate.store.group_commit import BatchLimits, GroupCommit, Settled
+from tidegate.store.postgres import accepting, ending, leasing, reading
+from tidegate.store.postgres.clock import DatabaseClock
+from tidegate.store.postgres.database import Database
+from tidegate.store.postgres.leasing import Settlement
+
+_ROW_SIZE: Final = 600
+"""Bytes a job takes besides its body, roughly."""
+_SUSPECT_EVERY: Final = 1.0
+_COUNTED_AGAIN_AFTER: Final = 2.0
+
+
+@final
+class PostgresJobs:
+    """Implements ``JobStore``."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        worker: UUID,
+        host: str,
+        pid: int,
+        loss_budget: int,
+        clock: DatabaseClock,
+        wake_ups: WakeUps,
+        limits: BatchLimits,
+    ) -> None:
+        self._database = database
+        self._worker = worker
+        self._host = host
+        self._pid = pid
+        self._loss_budget = loss_budget
+        self._clock = clock
+        self._wake_ups = wake_ups
+        self._accepts: GroupCommit[NewJob] = GroupCommit(self._accept_all, _nothing, limits)
+        self._endings: GroupCommit[Settlement] = GroupCommit(self._settle_all, _nothing, limits)
+        self._is_registered = False
+        self._suspect_after = 0.0
+        self._counts: QueueCounts | None = None
+        self._counted_at = 0.0
+
+    async def accept(self, job: NewJob) -> Accepted:
+        accepted: Accepted = await self._accepts.submit(job, len(job.body) + _ROW_SIZE)
+        if not accepted.is_replay:
+            self._wake_ups.work_arrived()
+        return accepted
+
+    async def replayed(self, idempotency: Idempotency) -> JobState | None:
+        return await accepting.replayed(self._database, idempotency)
+
+    async def get(self, reader: Reader, ref: JobRef) -> JobState | None:
+        return await reading.state(self._database, reader, ref)
+
+    async def inspect(self, reader: Reader, ref: JobRef) -> JobDetails | None:
+        return await reading.details(self._database, reader, ref)
+
+    async def list(
+        self, reader: Reader, wanted: JobFilter, *, limit: int, newest_first: bool, after: JobId | None
+    ) -> JobPage:
+        return await reading.page(
+            self._database, reader, wanted, limit=limit, newest_first=newest_first, after=after
+        )
+
+    async def claim(self, lanes: Mapping[Lane, int]) -> Sequence[Claimed]:
+        if not self._is_registered:
+            await self.renew(())
+        await leasing.rank_what_is_due(self._database)
+        room = dict(lanes)
+        claimed: list[Claimed] = []
+        now = self._clock.monotonic()
+        if now >= self._suspect_after:
+            claimed = await leasing.claim_suspect(self._database, self._worker, room)
+            if claimed:
+                self._suspect_after = now + _SUSPECT_EVERY
+        for job in claimed:
+            room[job.lane] -= 1
+        return claimed + await leasing.claim(self._database, self._worker, room)
+
+    async def renew(self, leases: Sequence[Lease]) -> Sequence[Lease]:
+        held, now = await leasing.renew(self._database, self._worker, self._host, self._pid)
+        self._is_registered = True
+        self._clock.set(now)
+        return [lease for lease in leases if lease.token in held]
+
+    async def settle(self, lease: Lease, ending: Ending, calls: Sequence[Call]) -> bool:
+        size = len(ending.result) if isinstance(ending, Completed) else 0
+        was_ours: bool = await self._endings.submit(Settlement(lease, ending, calls), size + _ROW_SIZE)
+        if isinstance(ending, Postponed):
+            self._wake_ups.work_arrived()
+        elif was_ours:
+            self._wake_ups.ended(lease.job_id)
+        return was_ours
+
+    async def cancel(self, reader: Reader, ref: JobRef) -> Cancellation | None:
+        done = await ending.cancel(self._database, reader, ref)
+        if done is not None and done.ended_now:
+            self._wake_ups.ended(ref.id)
+        return done
+
+    async def rescue(self) -> int:
+        rescued, convicted = await leasing.rescue(self._database, self._loss_budget)
+        self._announce(convicted)
+        if rescued:
+            self._wake_ups.work_arrived()
+        return rescued
+
+    async def expire(self, *, limit: int) -> int:
+        expired = await ending.expire(self._database, limit)
+        self._announce(expired)
+        return len(expired)
+
+    async def prune(self, *, limit: int) -> int:
+        return await ending.prune(self._database, limit)
+
+    async def next_due(self) -> datetime | None:
+        return await reading.next_due(self._database)
+
+    async def pending_lanes(self) -> Sequence[Lane]:
+        return await reading.pending_lanes(self._database)
+
+    async def counts(self) -> QueueCounts:
+        """Counted at most every two seconds: a scraper must not become a load."""
+        now = self._clock.monotonic()
+        if self._counts is None or now - self._counted_at >= _COUNTED_AGAIN_AFTER:
+            self._counts = await reading.counts(self._database)
+            self._counted_at = now
+        return self._counts
+
+    async def check(self) -> None:
+        await ending.probe(self._database)
+
+    async def close(self) -> None:
+        """Whatever waits is written; then this worker is none any more."""
+        await self._accepts.close()
+        await self._endings.close()
+        if self._is_registered:
+            await leasing.leave(self._database, self._worker)
+
+    async def _accept_all(self, jobs: Sequence[NewJob]) -> Settled:
+        return await accepting.accept(self._database, jobs)
+
+    async def _settle_all(self, settlements: Sequence[Settlement]) -> Settled:
+        return await leasing.settle(self._database, settlements)
+
+    def _announce(self, ended: Sequence[JobId]) -> None:
+        for job_id in ended:
+            self._wake_ups.ended(job_id)
+
+
+async def _nothing() -> None:
+    """Between two batches there is nothing to do."""

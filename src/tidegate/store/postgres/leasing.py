@@ -1,0 +1,310 @@
+"""Claim, renew, settle, rescue: a worker's right to a job, from its beginning to its end.
+
+A lease is a token in the job's row and a worker that was seen lately. It ends by a committed write, never by the
+clock alone: a worker that was away for too long still owns its jobs until somebody has rescued them.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from msgspec import Struct
+
+from tidegate.domain.errors import CommitUnknown
+from tidegate.domain.fairness import TURNS_PER_PRIORITY_LEVEL
+from tidegate.domain.inference import Call
+from tidegate.domain.jobs import (
+    WORKER_LOST,
+    AttemptEnd,
+    Claimed,
+    Completed,
+    Ending,
+    Failed,
+    JobError,
+    JobId,
+    Lane,
+    Lease,
+    Postponed,
+)
+from tidegate.store.postgres.accepting import QUEUES
+from tidegate.store.postgres.database import Database
+from tidegate.store.postgres.rows import CLAIMED_COLUMNS, MOMENT, claimed_from_row, id_from_uuid, id_to_uuid
+from tidegate.store.rows import encode_calls, encode_error, sql, strings_to_json
+
+LEASE: Final = timedelta(seconds=12)
+_LONGEST_GAP: Final = timedelta(seconds=3)
+_STEADY_FOR: Final = timedelta(seconds=5)
+"""Everybody's next renewal, and a second."""
+_MOST_RANKED_AT_ONCE: Final = 256
+_MOST_RESCUED_AT_ONCE: Final = 500
+
+_RANK_DUE: Final = sql(
+    "WITH",
+    MOMENT,
+    """,
+    fresh AS MATERIALIZED (
+        SELECT id, lane, owner, weight, priority, row_number() OVER (ORDER BY run_at, id) AS n
+        FROM (
+            SELECT id, lane, owner, weight, priority, run_at FROM jobs, moment
+            WHERE status = 'pending' AND rank IS NULL AND run_at <= ms
+            ORDER BY run_at LIMIT $1 FOR UPDATE OF jobs SKIP LOCKED
+        ) due
+    ),
+    """,
+    QUEUES,
+    """
+    UPDATE jobs SET rank = tail - total + so_far + $2::float8 * (placed.priority - 1), run_at = NULL
+    FROM placed JOIN queues USING (lane, owner) WHERE jobs.id = placed.id
+    """,
+)
+_TAKEN: Final = sql(
+    """
+    taken AS (
+        UPDATE jobs SET
+            status = 'processing', worker = $1, lease = uuid_send(gen_random_uuid()), attempt = attempt + 1,
+            attempt_started_at = ms, started_at = coalesce(started_at, ms)
+        FROM picked, moment WHERE jobs.id = picked.id
+        RETURNING jobs.*
+    ),
+    progress AS (
+        INSERT INTO lanes AS l (lane, virtual_time)
+        SELECT lane, max(rank - $2::float8 * (priority - 1)) FROM taken GROUP BY lane ORDER BY lane
+        ON CONFLICT (lane) DO UPDATE SET virtual_time = greatest(l.virtual_time, excluded.virtual_time)
+    )
+    SELECT""",
+    CLAIMED_COLUMNS,
+    "FROM taken ORDER BY rank",
+)
+_CLAIM: Final = sql(
+    "WITH",
+    MOMENT,
+    """,
+    picked AS MATERIALIZED (
+        SELECT found.id FROM unnest($3::text[], $4::int[]) AS wanted (lane, room)
+        CROSS JOIN LATERAL (
+            SELECT id FROM jobs, moment
+            WHERE lane = wanted.lane AND status = 'pending' AND rank IS NOT NULL AND NOT is_suspect
+                AND deadline_at > ms
+            ORDER BY rank LIMIT wanted.room FOR UPDATE OF jobs SKIP LOCKED
+        ) found
+        WHERE EXISTS (SELECT FROM workers WHERE id = $1)
+    ),
+    """,
+    _TAKEN,
+)
+_CLAIM_SUSPECT: Final = sql(
+    "WITH",
+    MOMENT,
+    """,
+    picked AS MATERIALIZED (
+        SELECT id FROM jobs, moment
+        WHERE status = 'pending' AND rank IS NOT NULL AND is_suspect AND deadline_at > ms
+            AND lane = ANY($3::text[]) AND EXISTS (SELECT FROM workers WHERE id = $1)
+        ORDER BY rank LIMIT 1 FOR UPDATE OF jobs SKIP LOCKED
+    ),
+    """,
+    _TAKEN,
+)
+_RENEW: Final = sql(
+    "WITH",
+    MOMENT,
+    """,
+    seen AS (
+        INSERT INTO workers (id, host, pid, started_at, seen_at) SELECT $1, $2, $3, ms, ms FROM moment
+        ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at
+    )
+    SELECT lease, ms FROM moment LEFT JOIN jobs ON worker = $1 AND status = 'processing'
+    """,
+)
+_SETTLE: Final = sql(
+    "WITH",
+    MOMENT,
+    """,
+    given AS MATERIALIZED (
+        SELECT * FROM unnest(
+            $1::uuid[], $2::bytea[], $3::text[], $4::text[], $5::bytea[], $6::int[], $7::text[], $8::text[],
+            $9::bytea[], $10::bigint[], $11::text[], $12::bytea[]
+        ) AS g (
+            id, lease, status, ended, result, status_code, outcome, error_code, error, delay, dead_keys, calls
+        )
+    ),
+    settled AS (
+        UPDATE jobs j SET
+            status = g.status,
+            completed_at = CASE WHEN g.status <> 'pending' THEN ms END,
+            expires_at = CASE WHEN g.status <> 'pending' THEN ms + j.result_ttl * 1000::bigint END,
+            status_code = g.status_code, outcome = g.outcome, error_code = g.error_code, error = g.error,
+            failed_attempts = j.failed_attempts + (g.ended IN ('failed', 'requeued'))::int,
+            rank = CASE WHEN g.ended <> 'requeued' THEN j.rank END,
+            run_at = CASE WHEN g.ended = 'requeued' THEN ms + g.delay END,
+            dead_keys = CASE WHEN g.status = 'pending' THEN g.dead_keys ELSE j.dead_keys END,
+            worker = NULL, lease = NULL
+        FROM given g, moment
+        WHERE j.id = g.id AND j.lease = g.lease AND j.status = 'processing'
+        RETURNING j.id, j.attempt, j.attempt_started_at, g.ended, g.lease, g.result, g.calls
+    ),
+    results AS (INSERT INTO job_result (job, body) SELECT id, result FROM settled WHERE result IS NOT NULL),
+    past AS (
+        INSERT INTO attempts (job, number, started_at, ended_at, "end", calls, lease, is_settled)
+        SELECT id, attempt, attempt_started_at, ms, ended, calls, lease, true FROM settled, moment
+    )
+    SELECT lease FROM settled
+    """,
+)
+_SETTLED: Final = """
+    SELECT lease FROM attempts WHERE job = ANY($1::uuid[]) AND lease = ANY($2::bytea[]) AND is_settled
+"""
+_BOOK_LATE: Final = """
+    UPDATE attempts SET calls = g.calls FROM unnest($1::uuid[], $2::bytea[], $3::bytea[]) AS g (job, lease, calls)
+    WHERE attempts.job = g.job AND attempts.lease = g.lease AND attempts.calls IS NULL
+"""
+_RESCUE: Final = sql(
+    "WITH",
+    MOMENT,
+    """,
+    steady AS MATERIALIZED (
+        UPDATE watch SET
+            steady_since = CASE WHEN ms BETWEEN looked_at AND looked_at + $8 THEN steady_since ELSE ms END,
+            looked_at = ms
+        FROM moment RETURNING ms - steady_since >= $9 AS long_enough
+    ),
+    dead AS MATERIALIZED (
+        SELECT id FROM workers, moment WHERE seen_at < ms - $1 AND (SELECT long_enough FROM steady)
+        FOR UPDATE OF workers SKIP LOCKED
+    ),
+    orphans AS MATERIALIZED (
+        SELECT id, attempt, attempt_started_at, lease, losses + 1 AS losses FROM jobs
+        WHERE status = 'processing' AND (SELECT long_enough FROM steady)
+            AND (worker IN (SELECT id FROM dead) OR NOT EXISTS (SELECT FROM workers w WHERE w.id = jobs.worker))
+        LIMIT $2 FOR UPDATE OF jobs SKIP LOCKED
+    ),
+    past AS (
+        INSERT INTO attempts (job, number, started_at, ended_at, "end", lease)
+        SELECT id, attempt, attempt_started_at, ms, 'worker_lost', lease FROM orphans, moment
+    ),
+    buried AS (DELETE FROM workers WHERE id IN (SELECT id FROM dead))
+    UPDATE jobs j SET
+        status = CASE WHEN o.losses >= $3 THEN 'failed' ELSE 'pending' END,
+        losses = o.losses, is_suspect = o.losses >= $3 - 1, worker = NULL, lease = NULL,
+        completed_at = CASE WHEN o.losses >= $3 THEN ms END,
+        expires_at = CASE WHEN o.losses >= $3 THEN ms + j.result_ttl * 1000::bigint END,
+        status_code = CASE WHEN o.losses >= $3 THEN $4::int END,
+        outcome = CASE WHEN o.losses >= $3 THEN $5::text END,
+        error_code = CASE WHEN o.losses >= $3 THEN $6::text END,
+        error = CASE WHEN o.losses >= $3 THEN $7::bytea END
+    FROM orphans o, moment WHERE j.id = o.id
+    RETURNING j.id, j.status
+    """,
+)
+
+
+class Settlement(Struct, frozen=True):
+    """One ending on its way into the store."""
+
+    lease: Lease
+    ending: Ending
+    calls: Sequence[Call]
+
+
+async def claim(database: Database, worker: UUID, lanes: Mapping[Lane, int]) -> list[Claimed]:
+    """Due jobs of each lane, fairest first."""
+    wanted = {lane: room for lane, room in lanes.items() if room > 0}
+    if not wanted:
+        return []
+    rows = await database.fetch(
+        _CLAIM, worker, float(TURNS_PER_PRIORITY_LEVEL), list(wanted), list(wanted.values())
+    )
+    return [claimed_from_row(row) for row in rows]
+
+
+async def claim_suspect(database: Database, worker: UUID, lanes: Mapping[Lane, int]) -> list[Claimed]:
+    """At most one of the jobs that are suspected of killing their workers."""
+    wanted = [lane for lane, room in lanes.items() if room > 0]
+    rows = await database.fetch(_CLAIM_SUSPECT, worker, float(TURNS_PER_PRIORITY_LEVEL), wanted)
+    return [claimed_from_row(row) for row in rows]
+
+
+async def rank_what_is_due(database: Database) -> None:
+    """A job that had to wait gets its place now, behind its owner's other jobs."""
+    await database.fetch(_RANK_DUE, _MOST_RANKED_AT_ONCE, float(TURNS_PER_PRIORITY_LEVEL))
+
+
+async def renew(database: Database, worker: UUID, host: str, pid: int) -> tuple[set[bytes], int]:
+    """The worker lives: tokens of the leases it holds, and the database's time in milliseconds."""
+    rows = await database.fetch(_RENEW, worker, host, pid)
+    return {row[0] for row in rows if row[0] is not None}, rows[0][1]
+
+
+async def leave(database: Database, worker: UUID) -> None:
+    """The worker goes in good order; what it still holds is free at once."""
+    await database.fetch("DELETE FROM workers WHERE id = $1", worker)
+
+
+async def settle(database: Database, settlements: Sequence[Settlement]) -> list[bool]:
+    """End, postpone or release each job; ``False`` where the lease was lost and only calls were booked."""
+    ours = await _settle(database, settlements)
+    late = [found for found in settlements if found.lease.token not in ours and found.calls]
+    if late:
+        calls = [encode_calls(found.calls) for found in late]
+        await database.fetch(_BOOK_LATE, *_leases(late), calls)
+    return [found.lease.token in ours for found in settlements]
+
+
+async def _settle(database: Database, settlements: Sequence[Settlement]) -> set[bytes]:
+    """Tokens of those that were ours to end."""
+    try:
+        return {row[0] for row in await database.fetch_or_unknown(_SETTLE, *_columns(settlements))}
+    except CommitUnknown:
+        settled = {row[0] for row in await database.fetch_patiently(_SETTLED, *_leases(settlements))}
+    rest = [found for found in settlements if found.lease.token not in settled]
+    return settled | {row[0] for row in await database.fetch(_SETTLE, *_columns(rest))} if rest else settled
+
+
+def _leases(settlements: Sequence[Settlement]) -> tuple[list[UUID], list[bytes]]:
+    return (
+        [id_to_uuid(found.lease.job_id) for found in settlements],
+        [found.lease.token for found in settlements],
+    )
+
+
+def _columns(settlements: Sequence[Settlement]) -> list[list[Any]]:
+    rows = [_row(settlement) for settlement in settlements]
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
+def _row(settlement: Settlement) -> tuple[Any, ...]:
+    job_id, token = id_to_uuid(settlement.lease.job_id), settlement.lease.token
+    calls = encode_calls(settlement.calls) if settlement.calls else None
+    end: AttemptEnd
+    match settlement.ending:
+        case Completed(result=result):
+            return (
+                job_id, token, "completed", "succeeded", result, 200, "succeeded", None, None, None, None, calls
+            )  # fmt: skip
+        case Failed(error=error):
+            return (job_id, token, "failed", "failed", None, *error_values(error), None, None, calls)
+        case Postponed(delay=delay, is_charged=is_charged, dead_keys=keys):
+            end = "requeued" if is_charged else "released"
+            pause = delay // timedelta(milliseconds=1)
+            dead_keys = strings_to_json(keys) if keys else None
+            return (job_id, token, "pending", end, None, None, None, None, None, pause, dead_keys, calls)
+
+
+def error_values(error: JobError) -> tuple[int, str, str, bytes]:
+    """Status code, outcome, code and JSON, as they are stored."""
+    return error.status_code, str(error.outcome), error.code, encode_error(error)
+
+
+async def rescue(database: Database, loss_budget: int) -> tuple[int, list[JobId]]:
+    """Free the leases of the dead: how many, and the jobs that this was one loss too many for."""
+    rows = await database.fetch(
+        _RESCUE,
+        LEASE // timedelta(milliseconds=1),
+        _MOST_RESCUED_AT_ONCE,
+        loss_budget,
+        *error_values(WORKER_LOST),
+        _LONGEST_GAP // timedelta(milliseconds=1),
+        _STEADY_FOR // timedelta(milliseconds=1),
+    )
+    return len(rows), [id_from_uuid(row[0]) for row in rows if row[1] == "failed"]

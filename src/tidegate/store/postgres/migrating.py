@@ -1,0 +1,44 @@
+"""Bringing a PostgreSQL database up to date: one process at a time, one transaction per file."""
+
+from typing import Any, Final
+
+from tidegate import fault_points
+from tidegate.store.migrate import Migration, migrations, pending
+
+_LOCK: Final = 7_225_963_240_132_018_531
+"""Advisory lock of whoever migrates; any number that nobody else uses."""
+_TABLE: Final = """
+CREATE TABLE IF NOT EXISTS schema_migrations (
+    number integer PRIMARY KEY, name text NOT NULL, checksum text NOT NULL, applied_at timestamptz DEFAULT now()
+)
+"""
+
+
+async def missing(connection: Any) -> list[Migration]:
+    """What the schema lacks. Raises ``SchemaMismatch`` for one of another history, or newer than this version."""
+    applied: dict[int, str] = {}
+    if await connection.fetchval("SELECT to_regclass('schema_migrations')") is not None:
+        rows = await connection.fetch("SELECT number, checksum FROM schema_migrations")
+        applied = {row[0]: row[1] for row in rows}
+    return pending(applied, migrations("postgres"))
+
+
+async def apply_migrations(connection: Any) -> list[Migration]:
+    """Those that were missing. Raises ``SchemaMismatch``."""
+    await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
+    try:
+        await connection.execute(_TABLE)
+        todo = await missing(connection)
+        for migration in todo:
+            async with connection.transaction():
+                await connection.execute(migration.sql)
+                fault_points.reached("in_migration")
+                await connection.execute(
+                    "INSERT INTO schema_migrations (number, name, checksum) VALUES ($1, $2, $3)",
+                    migration.number,
+                    migration.name,
+                    migration.checksum,
+                )
+    finally:
+        await connection.execute("SELECT pg_advisory_unlock($1)", _LOCK)
+    return todo

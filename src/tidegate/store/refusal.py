@@ -1,0 +1,5 @@
+"""Why a store is not opened at all."""
+
+
+class StoreRefused(Exception):
+    """The database cannot be used safely; the message says why and what to do."""

@@ -1,0 +1,106 @@
+"""Which store a configuration means, opened: everything above sees the same ports."""
+
+import importlib
+from collections.abc import Callable
+from datetime import timedelta
+from types import ModuleType
+from typing import TYPE_CHECKING, Protocol
+
+from tidegate.domain.secret import Secret
+from tidegate.ports import Clock, JobStore, KeyStore, Rng, WakeUps
+from tidegate.settings import Settings
+from tidegate.store.refusal import StoreRefused
+from tidegate.store.sqlite import SqliteOptions, SqliteStore
+from tidegate.store.wake_ups import LocalWakeUps
+
+if TYPE_CHECKING:
+    from tidegate.store.postgres import PostgresOptions
+
+
+class StoreWakeUps(WakeUps, Protocol):
+    def release_everybody(self) -> None:
+        """The process is going down: nobody waits any longer, now or later."""
+
+
+class OpenStore(Protocol):
+    """A store in use."""
+
+    rescued: int
+    """Jobs that an earlier process had left running, taken back at the start."""
+    warnings: tuple[str, ...]
+
+    @property
+    def jobs(self) -> JobStore: ...
+
+    @property
+    def keys(self) -> KeyStore: ...
+
+    @property
+    def clock(self) -> Clock:
+        """The store's time."""
+
+    @property
+    def wake_ups(self) -> StoreWakeUps: ...
+
+    async def close(self) -> None: ...
+
+
+async def open_store(
+    settings: Settings,
+    *,
+    vfs: str | None,
+    clock: Clock,
+    rng: Rng,
+    on_fatal: Callable[[str], None],
+    on_clock_step: Callable[[timedelta], None],
+) -> OpenStore:
+    """Raises ``StoreRefused``, ``AlreadyRunning`` or ``SchemaMismatch`` when it cannot be used."""
+    if settings.store.is_shared:
+        return await _open_postgres(settings, clock, rng, on_clock_step)
+    return SqliteStore.open(
+        SqliteOptions(
+            path=settings.store.path,
+            wipe=settings.store.wipe,
+            min_free_bytes=settings.store.min_free_bytes,
+            loss_budget=settings.async_.worker_loss_budget,
+            commit_wait=settings.store.commit_wait,
+            vfs=vfs,
+        ),
+        clock=clock,
+        rng=rng,
+        wake_ups=LocalWakeUps(),
+        on_fatal=on_fatal,
+        on_clock_step=on_clock_step,
+    )
+
+
+async def _open_postgres(
+    settings: Settings, clock: Clock, rng: Rng, on_clock_step: Callable[[timedelta], None]
+) -> OpenStore:
+    store: OpenStore = await driver(settings).PostgresStore.open(
+        postgres_options(settings), clock=clock, rng=rng, on_clock_step=on_clock_step
+    )
+    return store
+
+
+def driver(settings: Settings) -> ModuleType:
+    """The PostgreSQL store, which needs an extra. Raises ``StoreRefused`` where that is not installed."""
+    try:
+        return importlib.import_module("tidegate.store.postgres")
+    except ImportError as exc:
+        raise StoreRefused(
+            f"{settings.store.place} needs a driver: pip install 'tidegate[postgres]'"
+        ) from exc
+
+
+def postgres_options(settings: Settings) -> "PostgresOptions":
+    store = settings.store
+    options: PostgresOptions = driver(settings).PostgresOptions(
+        Secret(store.url),
+        place=store.place,
+        listen_url=Secret(store.listen_url) if store.listen_url is not None else None,
+        allow_unsafe=store.allow_unsafe_settings,
+        loss_budget=settings.async_.worker_loss_budget,
+        commit_wait=store.commit_wait.total_seconds(),
+    )
+    return options

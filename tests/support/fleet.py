@@ -1,0 +1,96 @@
+"""Many processes on one PostgreSQL: gateways, workers, and somebody who kills them."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any, Final, final
+
+import asyncpg
+
+from support.gateway import configuration
+from support.postgres_server import PostgresServer
+from support.processes import GatewayProcess, gateway_process
+
+SERVE: Final = ("tidegate", "serve", "--no-worker", "--config")
+
+
+@final
+class Fleet:
+    """Processes with one configuration. Those that are killed can be started again."""
+
+    def __init__(
+        self, url: str, gateways: Sequence[GatewayProcess], workers: Sequence[GatewayProcess]
+    ) -> None:
+        self.url = url
+        self.gateways = gateways
+        self.workers = workers
+
+    @property
+    def members(self) -> list[GatewayProcess]:
+        return [*self.gateways, *self.workers]
+
+    async def start(self) -> None:
+        for member in self.members:  # one after the other: the first one migrates
+            await self.start_again(member)
+
+    async def start_again(self, member: GatewayProcess) -> None:
+        if member in self.workers:
+            await member.start("tidegate", "work", "--metrics-port", str(member.port), "--config")
+        else:
+            await member.start(*SERVE)
+
+    async def stop(self) -> None:
+        """In order; each has to agree."""
+        for member in self.members:
+            member.terminate()
+        assert [await member.exit_code() for member in self.members] == [0] * len(self.members)
+
+    async def rows(self, sql: str, *values: Any) -> list[Any]:
+        connection = await asyncpg.connect(self.url)
+        try:
+            return [tuple(row) for row in await connection.fetch(sql, *values)]
+        finally:
+            await connection.close()
+
+
+@contextmanager
+def fleet(
+    directory: Path, url: str, vendor_url: str, *, gateways: int, workers: int, **sections: Any
+) -> Iterator[Fleet]:
+    """Not started yet; gone at the end, whatever happened."""
+    with ExitStack() as stack:
+
+        def member(name: str) -> GatewayProcess:
+            place = directory / name
+            place.mkdir()
+            store = {"url": url} | sections.get("store", {})
+            config = configuration(place, vendor_url, **(sections | {"store": store}))
+            return stack.enter_context(gateway_process(place, config))
+
+        yield Fleet(
+            url,
+            [member(f"gateway-{number}") for number in range(gateways)],
+            [member(f"worker-{number}") for number in range(workers)],
+        )
+
+
+@asynccontextmanager
+async def new_database(server: PostgresServer, chance: random.Random | None = None) -> AsyncIterator[str]:
+    """URL of an empty database; it is dropped at the end."""
+    name = f"test_{(chance or random.Random()).getrandbits(64):x}"
+    await _at(server, f"CREATE DATABASE {name}")
+    try:
+        yield server.url(name)
+    finally:
+        await _at(server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+async def _at(server: PostgresServer, command: str) -> None:
+    async with asyncio.timeout(10):
+        connection = await asyncpg.connect(server.url())
+        try:
+            await connection.execute(command)
+        finally:
+            await connection.close()

