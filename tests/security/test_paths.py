@@ -145,6 +145,10 @@ def spy(gateway: RunningGateway) -> Iterator[Spy]:
     readers._looker.exec_trace = None
 
 
+def _is_about_jobs(statement: str) -> bool:
+    return "virtual_keys" not in statement and statement not in {"BEGIN", "ROLLBACK"}
+
+
 REASONS: Final = ("foreign", "absent", "nil", "malformed", "escaped", "long", "upper case", "another version")
 
 
@@ -172,7 +176,7 @@ async def test_whatever_is_missing_costs_the_same_queries(
         spy.statements.clear()
         response = await gateway.client.get(path % target, headers=bearer(OTHER_KEY))
         assert response.status_code == 404
-        asked[reason] = [text for text in spy.statements if "virtual_keys" not in text]
+        asked[reason] = [text for text in spy.statements if _is_about_jobs(text)]
 
     assert len(asked["absent"]) >= 1
     assert all(statements == asked["absent"] for statements in asked.values()), asked
