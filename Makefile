@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 UV_VERSION := 0.13.9
 LONGEST := tests/properties
-COMPUTING := tests/simulation tests/store tests/domain tests/settings tests/providers tests/test_supply_chain.py
+COMPUTING := tests/simulation tests/store tests/domain tests/settings tests/providers tests/deploy tests/test_supply_chain.py
 
 .PHONY: help setup demo serve test security chaos check lint format audit bench bench-compare bench-peers soak clean
 
@@ -19,13 +19,17 @@ setup: .venv/.ready ## create .venv with the locked dependencies and the console
 	$(BIN)/uv sync --quiet --frozen --all-extras --inexact --compile-bytecode
 	@touch $@
 
+.venv/.deploy: .venv/.ready # what tests of deploy/ need; four hundred megabytes that a first look does not need
+	$(BIN)/uv sync --quiet --frozen --all-extras --group deploy --inexact
+	@touch $@
+
 demo: setup ## the main job end to end, then the proof: kill -9 with 200 jobs in flight, none lost
 	$(BIN)/tidegate demo
 
 serve: setup ## a gateway on http://127.0.0.1:8080 with data in ./tidegate-data
 	$(BIN)/tidegate serve
 
-test: setup ## all tests; first those that only compute, on both cores, then those that look at the clock
+test: setup .venv/.deploy ## all tests; first those that only compute, on both cores, then those that look at the clock
 	@mkdir -p .cache
 	@$(BIN)/pytest -q $(LONGEST) > .cache/longest.log 2>&1 & longest=$$!; \
 	$(BIN)/pytest -q $(COMPUTING); computing=$$?; \
@@ -41,7 +45,7 @@ chaos: setup ## the long versions: power cuts, failing disks, flipped bits, kill
 
 check: lint test ## what a reviewer would run
 
-lint: setup ## format, lint, strict types, import rules
+lint: setup .venv/.deploy ## format, lint, strict types, import rules
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
