@@ -44,6 +44,7 @@ from tidegate.services.key_directory import KeyDirectory
 from tidegate.services.list_jobs import ListJobs
 from tidegate.services.manage_keys import ManageKeys
 from tidegate.services.poll_hints import PollHints
+from tidegate.services.provider_pace import PaceLimit, ProviderPace
 from tidegate.services.provider_slots import ProviderSlots
 from tidegate.services.read_job import ReadJob
 from tidegate.services.run_job import RunTools
@@ -133,6 +134,7 @@ async def build(
         clock=system,
         rng=rng,
         on_fatal=on_fatal,
+        providers=roles.providers,
         on_clock_step=lambda step: telemetry.problem("clock.step", seconds=step.total_seconds()),
     )
     wake_ups = store.wake_ups
@@ -152,11 +154,20 @@ async def build(
         transport=transport,
         keys=directory,
         slots=ProviderSlots({name: setup.concurrency for name, setup in catalog.providers.items()}),
+        pace=ProviderPace(
+            {
+                name: PaceLimit(setup.requests_per_minute, setup.tokens_per_minute)
+                for name, setup in catalog.providers.items()
+            },
+            clock,
+        ),
         lanes=lanes,
         clock=clock,
         rng=rng,
     )
-    worker = Worker(store.jobs, tools, _worked_on(limits, roles), wake_ups, clock, telemetry, hints)
+    worker = Worker(
+        store.jobs, tools, _worked_on(limits, roles), wake_ups, clock, telemetry, hints, roles.concurrency
+    )
 
     local_key = _local_key(settings)
     verifier = _verifier(settings, local_key, transport, system, telemetry)
@@ -270,12 +281,7 @@ async def _lane_limits(catalog: Catalog, store: OpenStore) -> dict[Lane, int]:
 
 
 def _worked_on(limits: dict[Lane, int], roles: Roles) -> dict[Lane, int]:
-    most = roles.concurrency or max(limits.values(), default=1)
-    return {
-        lane: min(limit, most)
-        for lane, limit in limits.items()
-        if not roles.providers or lane in roles.providers
-    }
+    return {lane: most for lane, most in limits.items() if not roles.providers or lane in roles.providers}
 
 
 def _local_key(settings: Settings) -> Secret | None:

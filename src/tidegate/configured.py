@@ -55,6 +55,8 @@ def _setup(settings: Settings, name: str, entry: ProviderSettings) -> ProviderSe
         ),
         call_timeout=network.default_request_timeout,
         concurrency=entry.concurrency_and_buffer_size.concurrency,
+        requests_per_minute=entry.concurrency_and_buffer_size.requests_per_minute,
+        tokens_per_minute=entry.concurrency_and_buffer_size.tokens_per_minute,
         needs_key=entry.needs_key,
     )
 

@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from tidegate.domain.access import KeyId, Reader, VirtualKey
 from tidegate.domain.failures import Failure
+from tidegate.domain.fleet import Fleet
 from tidegate.domain.inference import (
     Call,
     Completion,
@@ -79,11 +80,19 @@ class JobStore(Protocol):
         self, reader: Reader, wanted: JobFilter, *, limit: int, newest_first: bool, after: JobId | None
     ) -> JobPage: ...
 
-    async def claim(self, lanes: Mapping[Lane, int]) -> Sequence[Claimed]:
-        """At most the given number of due jobs per lane are ours, fairest first."""
+    async def claim(
+        self, lanes: Mapping[Lane, int], *, fleet: Mapping[Lane, int] | None = None
+    ) -> Sequence[Claimed]:
+        """At most the given number of due jobs per lane are ours, fairest first.
+
+        With ``fleet`` never more of a lane than it says run in all processes together.
+        """
 
     async def renew(self, leases: Sequence[Lease]) -> Sequence[Lease]:
-        """Those that are still ours."""
+        """Those that are still ours; where the store is shared, this worker lives."""
+
+    def fleet(self) -> Fleet:
+        """The live workers as of the last renewal."""
 
     async def settle(self, lease: Lease, ending: Ending, calls: Sequence[Call]) -> bool:
         """The attempt is over; ``False`` when the lease was lost, and then nothing was written."""

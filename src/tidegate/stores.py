@@ -53,10 +53,17 @@ async def open_store(
     rng: Rng,
     on_fatal: Callable[[str], None],
     on_clock_step: Callable[[timedelta], None],
+    providers: tuple[str, ...] = (),
 ) -> OpenStore:
-    """Raises ``StoreRefused``, ``AlreadyRunning`` or ``SchemaMismatch`` when it cannot be used."""
+    """Raises ``StoreRefused``, ``AlreadyRunning`` or ``SchemaMismatch`` when it cannot be used.
+
+    ``providers`` are those whose jobs this process runs; empty: all.
+    """
     if settings.store.is_shared:
-        return await _open_postgres(settings, clock, rng, on_clock_step)
+        store: OpenStore = await driver(settings).PostgresStore.open(
+            postgres_options(settings, providers), clock=clock, rng=rng, on_clock_step=on_clock_step
+        )
+        return store
     return SqliteStore.open(
         SqliteOptions(
             path=settings.store.path,
@@ -74,15 +81,6 @@ async def open_store(
     )
 
 
-async def _open_postgres(
-    settings: Settings, clock: Clock, rng: Rng, on_clock_step: Callable[[timedelta], None]
-) -> OpenStore:
-    store: OpenStore = await driver(settings).PostgresStore.open(
-        postgres_options(settings), clock=clock, rng=rng, on_clock_step=on_clock_step
-    )
-    return store
-
-
 def driver(settings: Settings) -> ModuleType:
     """The PostgreSQL store, which needs an extra. Raises ``StoreRefused`` where that is not installed."""
     try:
@@ -93,7 +91,7 @@ def driver(settings: Settings) -> ModuleType:
         ) from exc
 
 
-def postgres_options(settings: Settings) -> "PostgresOptions":
+def postgres_options(settings: Settings, providers: tuple[str, ...] = ()) -> "PostgresOptions":
     store = settings.store
     options: PostgresOptions = driver(settings).PostgresOptions(
         Secret(store.url),
@@ -102,5 +100,6 @@ def postgres_options(settings: Settings) -> "PostgresOptions":
         allow_unsafe=store.allow_unsafe_settings,
         loss_budget=settings.async_.worker_loss_budget,
         commit_wait=store.commit_wait.total_seconds(),
+        providers=providers,
     )
     return options

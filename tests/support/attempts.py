@@ -28,6 +28,7 @@ from tidegate.domain.secret import Secret
 from tidegate.ports import Rng, Transport
 from tidegate.providers import VENDORS, provider_for
 from tidegate.services.key_directory import KeyDirectory
+from tidegate.services.provider_pace import ProviderPace
 from tidegate.services.provider_slots import ProviderSlots
 from tidegate.services.run_job import JobRun, RunTools
 
@@ -253,6 +254,7 @@ def tools_for(
         transport=vendors,
         keys=keys,
         slots=ProviderSlots({name: setup.concurrency for name, setup in setups.items()}),
+        pace=ProviderPace({}, clock),
         lanes={name: LaneState() for name in setups},
         clock=clock,
         rng=rng or SteadyRng(),

@@ -8,6 +8,7 @@ import asyncpg
 
 from support.fakes import FakeClock, SeededRng
 from support.stores import StoreUnderTest
+from tidegate.domain.fleet import Fleet
 from tidegate.domain.ids import epoch_ms
 from tidegate.domain.secret import Secret
 from tidegate.ports import JobStore, KeyStore
@@ -99,6 +100,11 @@ class _InTime:
     def __init__(self, port: object, set_clock: Callable[[], Awaitable[None]]) -> None:
         self._port = port
         self._set_clock = set_clock
+
+    def fleet(self) -> Fleet:
+        """What the last renewal said, whatever time it is."""
+        found: Fleet = getattr(self._port, "fleet")()  # noqa: B009 – a port, seen as an object
+        return found
 
     def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
         operation = getattr(self._port, name)

@@ -39,8 +39,10 @@ class StoreWithDoors:
         """By verb: what it raises, one after the other, instead of doing anything."""
         self.asked: list[str] = []
 
-    async def claim(self, lanes: Mapping[Lane, int]) -> Sequence[Claimed]:
-        return await self._pass("claim", lambda: self._store.claim(lanes))
+    async def claim(
+        self, lanes: Mapping[Lane, int], *, fleet: Mapping[Lane, int] | None = None
+    ) -> Sequence[Claimed]:
+        return await self._pass("claim", lambda: self._store.claim(lanes, fleet=fleet))
 
     async def settle(self, lease: Lease, ending: Ending, calls: Sequence[Call]) -> bool:
         return await self._pass("settle", lambda: self._store.settle(lease, ending, calls))

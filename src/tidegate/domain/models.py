@@ -29,6 +29,8 @@ class ProviderSetup(Struct, frozen=True):
     retry: RetryPolicy = RetryPolicy()
     call_timeout: timedelta = timedelta(seconds=600)
     concurrency: int = 256
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
     needs_key: bool = True
 
     def lists(self, model: str) -> bool:

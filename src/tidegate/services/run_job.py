@@ -47,6 +47,7 @@ from tidegate.services.candidate_keys import CandidateKeys
 from tidegate.services.key_directory import KeyDirectory
 from tidegate.services.long_work import in_turns
 from tidegate.services.prepare_request import prepare_request
+from tidegate.services.provider_pace import ProviderPace
 from tidegate.services.provider_slots import ProviderSlots, Slot
 
 _TOO_LATE: Final = timedelta(milliseconds=10)
@@ -62,6 +63,7 @@ class RunTools(msgspec.Struct, frozen=True):
     transport: Transport
     keys: KeyDirectory
     slots: ProviderSlots
+    pace: ProviderPace
     lanes: Mapping[str, LaneState]
     clock: Clock
     rng: Rng
@@ -239,9 +241,10 @@ class JobRun:
     async def _call(
         self, visit: _Visit, key: ProviderKey, outgoing: HttpCall, request: InferenceRequest
     ) -> Completed | Failure:
-        """One HTTP request, under one of the provider's slots."""
+        """One HTTP request, under one of the provider's slots and in its turn."""
         slot = self._slot = await self._tools.slots.take(visit.setup.name)
         try:
+            await self._tools.pace.turn(visit.setup.name)
             self._check_may_call()
             if visit.index > 0:
                 self._tools.lanes[visit.setup.name].enter(self._tools.clock.monotonic())
@@ -290,6 +293,8 @@ class JobRun:
         return dialect.parse(request, reply) if 200 <= reply.status < 300 else dialect.explain(reply)
 
     def _succeeded(self, record: Call, reply: HttpReply, completion: Completion) -> None:
+        if completion.usage is not None:
+            self._tools.pace.spent(record.provider or "", completion.usage.total_tokens)
         self._record(
             record,
             status_code=reply.status,

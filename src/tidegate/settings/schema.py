@@ -336,8 +336,20 @@ class ConcurrencySettings(Struct, frozen=True):
     """How much a provider takes at a time."""
 
     concurrency: Annotated[
-        int, Meta(ge=1, le=100_000), _setting("Parallel calls, and claimed jobs of its lane.")
+        int,
+        Meta(ge=1, le=100_000),
+        _setting("Parallel calls, and claimed jobs of its lane; of all processes that share the store."),
     ] = 256
+    requests_per_minute: Annotated[
+        Annotated[int, Meta(ge=1, le=100_000_000)] | None,
+        _setting("Calls per minute of all processes; unset: any number. Jobs wait for their turn."),
+    ] = None
+    tokens_per_minute: Annotated[
+        Annotated[int, Meta(ge=1, le=1_000_000_000_000)] | None,
+        _setting(
+            "Tokens per minute of all processes, counted as the answers report them; unset: any number."
+        ),
+    ] = None
     buffer_size: Annotated[
         Annotated[int, Meta(ge=1, le=1_000_000_000)] | None,
         _setting("Bound of the lane's queue; read, but not enforced by this version."),

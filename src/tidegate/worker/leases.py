@@ -8,6 +8,7 @@ from tidegate.ports import Clock, JobStore, Observer
 from tidegate.worker.worker import Worker
 
 RENEW_EVERY: Final = timedelta(seconds=4)
+_UNTIL_SETTLED: Final = timedelta(milliseconds=500)
 
 
 @final
@@ -22,12 +23,12 @@ class Leases:
 
     async def run(self) -> None:
         while True:
-            await self._clock.sleep(RENEW_EVERY)
             try:
                 await self.renew()
                 self._worker.free_stuck_runs()
             except Exception as exc:  # noqa: BLE001 – without this loop a lost lease would go on spending
                 self._observer.problem("leases.broken", error=repr(type(exc)), exc_info=exc)
+            await self._clock.sleep(RENEW_EVERY if self._store.fleet().is_settled else _UNTIL_SETTLED)
 
     async def renew(self) -> None:
         """Also without any lease: on a store that is shared it says that this worker lives."""
@@ -36,4 +37,5 @@ class Leases:
             ours = set(await self._store.renew(held))
         except StoreError:
             return  # running calls are paid already: they go on, the fence decides afterwards
+        self._worker.take_fleet(self._store.fleet())
         self._worker.lost([lease for lease in held if lease not in ours])

@@ -10,6 +10,7 @@ from typing import Any, Final, final
 
 from tidegate import fault_points
 from tidegate.domain.errors import StorageFull, StoreBusy, StoreError
+from tidegate.domain.fleet import ALONE, Fleet
 from tidegate.domain.inference import Call
 from tidegate.domain.jobs import (
     INTERNAL_ERROR,
@@ -72,11 +73,15 @@ class Worker:
         clock: Clock,
         observer: Observer,
         hints: PollHints,
+        most: int | None = None,
     ) -> None:
+        """``limits`` of the lanes hold for all workers together, ``most`` for each lane of this one."""
         self._hints = hints
         self._store = store
         self._tools = tools
         self._limits = limits
+        self._most = most
+        self._fleet = ALONE
         self._wake_ups = wake_ups
         self._clock = clock
         self._observer = observer
@@ -96,6 +101,16 @@ class Worker:
     def running(self) -> Mapping[Lane, int]:
         """Jobs under way, by lane."""
         return self._running
+
+    def take_fleet(self, fleet: Fleet) -> None:
+        """From now on this worker has its part of every limit."""
+        if fleet == self._fleet:
+            return
+        self._fleet = fleet
+        self._tools.pace.take_fleet(fleet)
+        for name, setup in self._tools.catalog.providers.items():
+            self._tools.slots.resize(name, max(1, fleet.share(name).part(setup.concurrency)))
+        self._wake_ups.work_arrived()
 
     def leases(self) -> list[Lease]:
         return [active.job.lease for active in self._active.values()]
@@ -159,7 +174,7 @@ class Worker:
         self._is_claiming = True
         self._idle.clear()
         try:
-            claimed = await self._store.claim(room)
+            claimed = await self._store.claim(room, fleet=self._limits)
             if claimed:
                 fault_points.reached("after_claim")
             for job in claimed:
@@ -180,13 +195,20 @@ class Worker:
         now = self._clock.monotonic()
         room: dict[Lane, int] = {}
         self._saturated.clear()
-        for lane, limit in self._limits.items():
-            free = self._health(lane).capacity(limit, self._running[lane], now)
+        for lane in self._limits:
+            free = self._health(lane).capacity(self._limit_of(lane), self._running[lane], now)
+            in_time = self._tools.pace.room(lane)
+            if in_time is not None:
+                free = min(free, in_time)
             if free > 0:
                 room[lane] = min(free, _MOST_CLAIMED_AT_ONCE)
             else:
                 self._saturated.add(lane)
         return room
+
+    def _limit_of(self, lane: Lane) -> int:
+        part = self._fleet.share(lane).part(self._limits[lane])
+        return part if self._most is None else min(part, self._most)
 
     def _health(self, lane: Lane) -> LaneState:
         return self._tools.lanes[lane]
@@ -199,7 +221,7 @@ class Worker:
             until = min(until, due - self._clock.now())
         now = self._clock.monotonic()
         for lane in self._limits:
-            opens_in = self._health(lane).opens_in(now)
+            opens_in = max(self._health(lane).opens_in(now), self._tools.pace.ready_in(lane))
             if opens_in > 0:
                 until = min(until, timedelta(seconds=opens_in))
         return max(until, timedelta(milliseconds=1))

@@ -40,6 +40,8 @@ class PostgresOptions(Struct, frozen=True):
     loss_budget: int = 3
     commit_wait: float = 0.0
     pool_size: int = 10
+    providers: tuple[str, ...] = ()
+    """Those whose jobs this process runs; empty: all."""
 
 
 async def connect(url: Secret, *, timeout_ms: int = round(_STATEMENT_WITHIN * 1000)) -> Any:

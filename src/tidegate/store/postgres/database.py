@@ -52,6 +52,24 @@ class Database:
         finally:
             await self._release(connection)
 
+    async def fetch_last(self, statements: Sequence[tuple[LiteralString, Sequence[Any]]]) -> list[Row]:
+        """The rows of the last of several statements in one transaction, which does no harm when repeated."""
+        connection = await self._acquire()
+        rows: list[Row] = []
+        try:
+            async with connection.transaction() if len(statements) > 1 else contextlib.nullcontext():
+                for sql, values in statements:
+                    rows = await connection.fetch(sql, *values)
+        except (*_TRY_AGAIN, *_TOO_SLOW) as exc:
+            raise StoreBusy from exc
+        except GONE as exc:
+            self._give_up(connection)
+            raise StoreAway from exc
+        else:
+            return rows
+        finally:
+            await self._release(connection)
+
     async def fetch_or_unknown(self, sql: LiteralString, *values: Any) -> list[Row]:
         """As ``fetch``, for what the caller must know about.
 

@@ -46,10 +46,11 @@ _EXPIRE: Final = sql(
     "WITH",
     MOMENT,
     _TARGET,
-    "deadline_at <= ms AND",
-    _UNFINISHED,
+    reading.DEADLINE,
+    "<= ms ORDER BY",
+    reading.DEADLINE,
     """
-        ORDER BY deadline_at LIMIT $1 FOR UPDATE OF j SKIP LOCKED
+        LIMIT $1 FOR UPDATE OF j SKIP LOCKED
     ),
     past AS (
         INSERT INTO attempts (job, number, started_at, ended_at, "end", lease)

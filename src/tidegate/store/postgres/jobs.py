@@ -6,6 +6,7 @@ from typing import Final, final
 from uuid import UUID
 
 from tidegate.domain.access import Reader
+from tidegate.domain.fleet import Fleet
 from tidegate.domain.inference import Call
 from tidegate.domain.jobs import (
     Accepted,
@@ -50,6 +51,7 @@ class PostgresJobs:
         worker: UUID,
         host: str,
         pid: int,
+        providers: Sequence[str],
         loss_budget: int,
         clock: DatabaseClock,
         wake_ups: WakeUps,
@@ -59,12 +61,15 @@ class PostgresJobs:
         self._worker = worker
         self._host = host
         self._pid = pid
+        self._providers = tuple(providers)
         self._loss_budget = loss_budget
         self._clock = clock
         self._wake_ups = wake_ups
         self._accepts: GroupCommit[NewJob] = GroupCommit(self._accept_all, _nothing, limits)
         self._endings: GroupCommit[Settlement] = GroupCommit(self._settle_all, _nothing, limits)
         self._is_registered = False
+        self._is_settled = False
+        self._fleet = Fleet(is_settled=False)
         self._suspect_after = 0.0
         self._counts: QueueCounts | None = None
         self._counted_at = 0.0
@@ -91,7 +96,9 @@ class PostgresJobs:
             self._database, reader, wanted, limit=limit, newest_first=newest_first, after=after
         )
 
-    async def claim(self, lanes: Mapping[Lane, int]) -> Sequence[Claimed]:
+    async def claim(
+        self, lanes: Mapping[Lane, int], *, fleet: Mapping[Lane, int] | None = None
+    ) -> Sequence[Claimed]:
         if not self._is_registered:
             await self.renew(())
         await leasing.rank_what_is_due(self._database)
@@ -104,13 +111,20 @@ class PostgresJobs:
                 self._suspect_after = now + _SUSPECT_EVERY
         for job in claimed:
             room[job.lane] -= 1
-        return claimed + await leasing.claim(self._database, self._worker, room)
+        return claimed + await leasing.claim(self._database, self._worker, room, fleet)
 
     async def renew(self, leases: Sequence[Lease]) -> Sequence[Lease]:
-        held, now = await leasing.renew(self._database, self._worker, self._host, self._pid)
+        held, now = await leasing.renew(self._database, self._worker, self._host, self._pid, self._providers)
+        found = await leasing.fleet(self._database, self._worker)
+        # Once settled always settled: whoever comes later waits for us.
+        self._is_settled = self._is_settled or found.is_settled
+        self._fleet = Fleet(found.members, found.place, self._is_settled)
         self._is_registered = True
         self._clock.set(now)
         return [lease for lease in leases if lease.token in held]
+
+    def fleet(self) -> Fleet:
+        return self._fleet
 
     async def settle(self, lease: Lease, ending: Ending, calls: Sequence[Call]) -> bool:
         size = len(ending.result) if isinstance(ending, Completed) else 0

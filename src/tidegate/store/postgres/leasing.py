@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from tidegate.domain.errors import CommitUnknown
 from tidegate.domain.fairness import TURNS_PER_PRIORITY_LEVEL
+from tidegate.domain.fleet import Fleet
 from tidegate.domain.inference import Call
 from tidegate.domain.jobs import (
     WORKER_LOST,
@@ -76,17 +77,28 @@ _TAKEN: Final = sql(
     CLAIMED_COLUMNS,
     "FROM taken ORDER BY rank",
 )
+# One claim of a lane after the other, so that each counts what the one before it took. Read committed, the count comes
+# after the lock: it must be a statement of its own.
+_LOCK_LANES: Final = """
+    INSERT INTO lanes (lane, virtual_time) SELECT unnest($1::text[]), 0 ORDER BY 1
+    ON CONFLICT (lane) DO UPDATE SET virtual_time = lanes.virtual_time
+"""
 _CLAIM: Final = sql(
     "WITH",
     MOMENT,
     """,
+    wanted AS MATERIALIZED (
+        SELECT lane, least(room, coalesce(
+            most - (SELECT count(*) FROM jobs j WHERE j.lane = w.lane AND j.lease IS NOT NULL), room
+        ))::int AS room
+        FROM unnest($3::text[], $4::int[], $5::int[]) AS w (lane, room, most)
+    ),
     picked AS MATERIALIZED (
-        SELECT found.id FROM unnest($3::text[], $4::int[]) AS wanted (lane, room)
-        CROSS JOIN LATERAL (
+        SELECT found.id FROM wanted CROSS JOIN LATERAL (
             SELECT id FROM jobs, moment
             WHERE lane = wanted.lane AND status = 'pending' AND rank IS NOT NULL AND NOT is_suspect
                 AND deadline_at > ms
-            ORDER BY rank LIMIT wanted.room FOR UPDATE OF jobs SKIP LOCKED
+            ORDER BY rank LIMIT greatest(wanted.room, 0) FOR UPDATE OF jobs SKIP LOCKED
         ) found
         WHERE EXISTS (SELECT FROM workers WHERE id = $1)
     ),
@@ -111,11 +123,17 @@ _RENEW: Final = sql(
     MOMENT,
     """,
     seen AS (
-        INSERT INTO workers (id, host, pid, started_at, seen_at) SELECT $1, $2, $3, ms, ms FROM moment
+        INSERT INTO workers (id, host, pid, providers, started_at, seen_at)
+        SELECT $1, $2, $3, $4, ms, ms FROM moment
         ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at
     )
-    SELECT lease, ms FROM moment LEFT JOIN jobs ON worker = $1 AND status = 'processing'
+    SELECT lease, ms FROM moment LEFT JOIN jobs ON worker = $1
     """,
+)
+_FLEET: Final = sql(
+    "WITH",
+    MOMENT,
+    "SELECT id, providers, started_at, seen_at FROM workers, moment WHERE seen_at >= ms - $1 ORDER BY id",
 )
 _SETTLE: Final = sql(
     "WITH",
@@ -141,7 +159,7 @@ _SETTLE: Final = sql(
             dead_keys = CASE WHEN g.status = 'pending' THEN g.dead_keys ELSE j.dead_keys END,
             worker = NULL, lease = NULL
         FROM given g, moment
-        WHERE j.id = g.id AND j.lease = g.lease AND j.status = 'processing'
+        WHERE j.id = g.id AND j.lease = g.lease
         RETURNING j.id, j.attempt, j.attempt_started_at, g.ended, g.lease, g.result, g.calls
     ),
     results AS (INSERT INTO job_result (job, body) SELECT id, result FROM settled WHERE result IS NOT NULL),
@@ -175,7 +193,7 @@ _RESCUE: Final = sql(
     ),
     orphans AS MATERIALIZED (
         SELECT id, attempt, attempt_started_at, lease, losses + 1 AS losses FROM jobs
-        WHERE status = 'processing' AND (SELECT long_enough FROM steady)
+        WHERE worker IS NOT NULL AND (SELECT long_enough FROM steady)
             AND (worker IN (SELECT id FROM dead) OR NOT EXISTS (SELECT FROM workers w WHERE w.id = jobs.worker))
         LIMIT $2 FOR UPDATE OF jobs SKIP LOCKED
     ),
@@ -207,14 +225,17 @@ class Settlement(Struct, frozen=True):
     calls: Sequence[Call]
 
 
-async def claim(database: Database, worker: UUID, lanes: Mapping[Lane, int]) -> list[Claimed]:
+async def claim(
+    database: Database, worker: UUID, lanes: Mapping[Lane, int], fleet: Mapping[Lane, int] | None
+) -> list[Claimed]:
     """Due jobs of each lane, fairest first."""
     wanted = {lane: room for lane, room in lanes.items() if room > 0}
     if not wanted:
         return []
-    rows = await database.fetch(
-        _CLAIM, worker, float(TURNS_PER_PRIORITY_LEVEL), list(wanted), list(wanted.values())
-    )
+    most = [None if fleet is None else fleet.get(lane) for lane in wanted]
+    lock = () if fleet is None else ((_LOCK_LANES, (list(wanted),)),)
+    values = (worker, float(TURNS_PER_PRIORITY_LEVEL), list(wanted), list(wanted.values()), most)
+    rows = await database.fetch_last((*lock, (_CLAIM, values)))
     return [claimed_from_row(row) for row in rows]
 
 
@@ -230,10 +251,24 @@ async def rank_what_is_due(database: Database) -> None:
     await database.fetch(_RANK_DUE, _MOST_RANKED_AT_ONCE, float(TURNS_PER_PRIORITY_LEVEL))
 
 
-async def renew(database: Database, worker: UUID, host: str, pid: int) -> tuple[set[bytes], int]:
+async def renew(
+    database: Database, worker: UUID, host: str, pid: int, providers: Sequence[str]
+) -> tuple[set[bytes], int]:
     """The worker lives: tokens of the leases it holds, and the database's time in milliseconds."""
-    rows = await database.fetch(_RENEW, worker, host, pid)
+    rows = await database.fetch(_RENEW, worker, host, pid, list(providers))
     return {row[0] for row in rows if row[0] is not None}, rows[0][1]
+
+
+async def fleet(database: Database, worker: UUID) -> Fleet:
+    """The live workers; ``worker`` has been settled among them once each of the others was seen after its start."""
+    rows = await database.fetch(_FLEET, LEASE // timedelta(milliseconds=1))
+    places = [row[0] for row in rows]
+    if worker not in places:
+        return Fleet(members=((),), is_settled=False)
+    place = places.index(worker)
+    began = rows[place][2]
+    is_settled = all(row[3] > began for row in rows if row[0] != worker)
+    return Fleet(tuple(tuple(row[1]) for row in rows), place, is_settled)
 
 
 async def leave(database: Database, worker: UUID) -> None:

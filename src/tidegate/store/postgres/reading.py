@@ -62,12 +62,16 @@ WITH RECURSIVE found (lane) AS (
     FROM found WHERE found.lane IS NOT NULL
 )
 SELECT lane FROM found WHERE lane IS NOT NULL
-UNION SELECT lane FROM jobs WHERE status = 'pending' AND (rank IS NULL OR is_suspect)
+UNION SELECT lane FROM jobs WHERE status = 'pending' AND rank IS NULL
+UNION SELECT lane FROM jobs WHERE status = 'pending' AND rank IS NOT NULL AND is_suspect
 """
-_COUNTS: Final = """
-    SELECT status, priority, count(*), min(created_at) FROM jobs
-    WHERE status IN ('pending', 'processing') GROUP BY status, priority
-"""
+DEADLINE: Final = "(CASE WHEN status IN ('pending', 'processing') THEN deadline_at END)"
+"""Of an unfinished job, and as it is indexed."""
+_COUNTS: Final = sql(
+    "SELECT status, priority, count(*), min(created_at) FROM jobs WHERE",
+    DEADLINE,
+    "IS NOT NULL GROUP BY status, priority",
+)
 _ENDED: Final = "SELECT id FROM jobs WHERE id = ANY($1::uuid[]) AND status IN ('completed', 'failed')"
 
 _PLACES: Final[tuple[LiteralString, ...]] = ("", "$1", "$2", "$3", "$4", "$5")

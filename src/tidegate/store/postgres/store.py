@@ -87,6 +87,7 @@ class PostgresStore:
             worker=worker,
             host=platform.node(),
             pid=os.getpid(),
+            providers=options.providers,
             loss_budget=options.loss_budget,
             clock=database_clock,
             wake_ups=wake_ups,

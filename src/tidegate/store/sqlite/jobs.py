@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Final, final
 
 from tidegate.domain.access import Reader
+from tidegate.domain.fleet import ALONE, Fleet
 from tidegate.domain.inference import Call
 from tidegate.domain.jobs import (
     Accepted,
@@ -93,7 +94,10 @@ class SqliteJobs:
             )
         )
 
-    async def claim(self, lanes: Mapping[Lane, int]) -> Sequence[Claimed]:
+    async def claim(
+        self, lanes: Mapping[Lane, int], *, fleet: Mapping[Lane, int] | None = None
+    ) -> Sequence[Claimed]:
+        """``fleet`` says nothing that the only process does not know."""
         with_suspect = self._clock.monotonic() >= self._suspect_after
         claimed = await self._writer.run(lambda tx: leasing.claim(tx, lanes, with_suspect=with_suspect))
         if claimed.took_suspect:
@@ -102,6 +106,9 @@ class SqliteJobs:
 
     async def renew(self, leases: Sequence[Lease]) -> Sequence[Lease]:
         return leasing.renew(self._readers.look_up, self._boot_id, leases)
+
+    def fleet(self) -> Fleet:
+        return ALONE
 
     async def settle(self, lease: Lease, ending: Ending, calls: Sequence[Call]) -> bool:
         size = len(ending.result) if isinstance(ending, Completed) else 0

@@ -8,6 +8,7 @@ CREATE TABLE workers (
     id         uuid   PRIMARY KEY,
     host       text   NOT NULL,
     pid        bigint NOT NULL,
+    providers  text[] NOT NULL, -- those it serves; empty: all
     started_at bigint NOT NULL,
     seen_at    bigint NOT NULL
 );
@@ -57,21 +58,25 @@ CREATE INDEX jobs_ready ON jobs (lane, rank)
 CREATE INDEX jobs_suspect ON jobs (rank)
     WHERE status = 'pending' AND rank IS NOT NULL AND is_suspect;
 CREATE INDEX jobs_waiting ON jobs (run_at) WHERE status = 'pending' AND rank IS NULL;
-CREATE INDEX jobs_processing ON jobs (worker) WHERE status = 'processing';
-CREATE INDEX jobs_by_deadline ON jobs (deadline_at) WHERE status IN ('pending', 'processing');
+-- None of these may be of use to a statement that merely names a status: a planner that takes such an index for nearly
+-- empty, as after a vacuum in a quiet hour, would read a whole backlog by it.
+CREATE INDEX jobs_of_worker ON jobs (worker) WHERE worker IS NOT NULL;
+CREATE INDEX jobs_running ON jobs (lane) WHERE lease IS NOT NULL;
+CREATE INDEX jobs_unfinished ON jobs ((CASE WHEN status IN ('pending', 'processing') THEN deadline_at END))
+    WHERE (CASE WHEN status IN ('pending', 'processing') THEN deadline_at END) IS NOT NULL;
 CREATE INDEX jobs_by_expiry ON jobs (expires_at) WHERE expires_at IS NOT NULL;
 
 -- Compressing bodies costs five times the processor time of storing them as they are.
 CREATE TABLE job_request (
     job  uuid  PRIMARY KEY,
     body bytea NOT NULL
-);
+) WITH (autovacuum_vacuum_cost_delay = 0);
 ALTER TABLE job_request ALTER COLUMN body SET STORAGE EXTERNAL;
 
 CREATE TABLE job_result (
     job  uuid  PRIMARY KEY,
     body bytea NOT NULL
-);
+) WITH (autovacuum_vacuum_cost_delay = 0);
 ALTER TABLE job_result ALTER COLUMN body SET STORAGE EXTERNAL;
 
 -- What a request says of itself: lists show it, and read no body for it.
@@ -91,7 +96,7 @@ CREATE TABLE attempts (
     lease      bytea,   -- whose attempt it was: its worker may book calls afterwards
     is_settled boolean NOT NULL DEFAULT false, -- its worker ended it, not the store
     PRIMARY KEY (job, number)
-);
+) WITH (autovacuum_vacuum_cost_delay = 0);
 
 -- How far each lane has come, and each owner in it (start-time fair queueing).
 CREATE TABLE lanes (
