@@ -16,6 +16,8 @@ from benchmarks.machine.processes import ChildFailed
 from benchmarks.progress import Display
 from benchmarks.running import in_loop, measure, work_folder
 from benchmarks.scenarios.catalog import SCENARIOS, about
+from benchmarks.simulation import figures as measured
+from benchmarks.simulation import page, scenarios
 
 ROOT = Path(__file__).parents[1]
 _EXPECTED = (
@@ -137,6 +139,25 @@ def publish(
     results.write(found, results.LATEST)
     for path, text in pages.items():
         path.write_text(text, "utf-8")
+    return 0
+
+
+@app.command
+def simulate(
+    *,
+    json: Annotated[Path | None, Parameter(help="Where the result goes, if anywhere.")] = None,
+    publish: Annotated[
+        bool, Parameter(help="Write the tables into docs/scale.md as well.", negative="")
+    ] = False,
+) -> int:
+    """Many machines on paper: what breaks first at 1 000, 10 000 and 100 000 jobs a second, and what helps."""
+    figures = measured.read()
+    rows = scenarios.run(figures)
+    page.show(rows, _console())
+    if json is not None:
+        scenarios.write(rows, json)
+    if publish:
+        page.PATH.write_text(page.filled(page.PATH, figures, rows), "utf-8")
     return 0
 
 

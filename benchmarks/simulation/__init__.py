@@ -1,0 +1,1 @@
+"""What many machines on one database, or on several, would do: measured costs, put together by a simulation."""
