@@ -12,11 +12,14 @@ from typing import Any
 import asyncpg
 import pytest
 
+from support.fakes import RecordingObserver
 from support.fleet import new_database
 from support.postgres_server import PostgresServer, postgres_server
 from support.processes import free_port
 from tidegate.clock import SystemClock, SystemRng
 from tidegate.domain.secret import Secret
+from tidegate.services.key_directory import KeyDirectory
+from tidegate.services.manage_keys import ConfiguredKey, KeyChanges, ManageKeys
 from tidegate.store.migrate import SchemaMismatch
 from tidegate.store.postgres import PostgresOptions, PostgresStore, migrate
 from tidegate.store.refusal import StoreRefused
@@ -220,3 +223,26 @@ async def test_databases_are_apart(server: PostgresServer, url: str) -> None:
             store = await opened(place)
             assert store.warnings == ()
             await store.close()
+
+
+async def test_many_starts_at_once_agree_on_the_configured_keys(url: str, tmp_path: Path) -> None:
+    keys = [
+        ConfiguredKey(id=None, value=Secret(f"sk-bf-{n}" + "a" * 40), changes=KeyChanges(name=f"key-{n}"))
+        for n in range(20)
+    ]
+    stores = [await opened(url) for _ in range(4)]
+    clock = SystemClock()
+
+    await asyncio.gather(
+        *[
+            ManageKeys(
+                store.keys, KeyDirectory(store.keys, clock), clock, SystemRng(), RecordingObserver()
+            ).apply_configuration(keys)
+            for store in stores
+        ]
+    )
+
+    found, count = await stores[0].keys.list(limit=100, offset=0, name_prefix="")
+    assert count == 20
+    assert all(key.is_active and key.from_config for key in found)
+    await asyncio.gather(*[store.close() for store in stores])

@@ -136,6 +136,7 @@ CASES: Final = [
     ({"server": {"tls": {}}}, Code.UNSUPPORTED, "server.tls", "not supported", "Remove it;"),
     (virtual_key(budget={}), Code.UNSUPPORTED, "governance.virtual_keys[0].budget", "not supported", "Remove it;"),
     (virtual_key(**{"async": {"max_pending": 1}}), Code.UNSUPPORTED, "governance.virtual_keys[0].async.max_pending", "not supported", "Remove it;"),
+    ({"auth": {"local_issuer_key": "short"}}, Code.WEAK_SECRET, "auth.local_issuer_key", "The key has 5 bytes.", "at least 32 random bytes"),
     ({"store": {"url": "mysql://h/d"}}, Code.UNSUPPORTED, "store.url", "A store at mysql: is not supported.", "postgresql://user:password@host:5432/name"),
     ({"store": {"url": "postgresql:///d"}}, Code.INVALID_VALUE, "store.url", "The URL names no host.", "postgresql://user:password@host:5432/name"),
     ({"store": {"url": "postgresql://h"}}, Code.INVALID_VALUE, "store.url", "The URL names no database.", "postgresql://user:password@host:5432/name"),

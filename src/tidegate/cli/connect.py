@@ -45,6 +45,13 @@ def address_text(host: str, port: int) -> str:
     return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
 
 
+def own_key(settings: Settings) -> Secret | None:
+    """The local issuer's key: the configured one, or the one in the data directory of a gateway on SQLite."""
+    if settings.auth.local_issuer_key is not None or settings.store.is_shared:
+        return settings.auth.local_issuer_key
+    return local_key(settings.server.data_dir)
+
+
 def local_key(directory: Path) -> Secret | None:
     """The local issuer's key, where a gateway has made one. Raises ``CliError`` when it is not ours to read."""
     try:
@@ -60,7 +67,7 @@ def local_key(directory: Path) -> Secret | None:
 def _credential(connection: Connection, settings: Settings, url: str | None) -> Callable[[], str | None]:
     """A short admin token of the data directory's own issuer; nothing where it would go to a stranger."""
     is_ours = url is None or connection.data is not None or is_loopback(split_url(url).hostname or "")
-    key = local_key(settings.server.data_dir) if is_ours else None
+    key = own_key(settings) if is_ours else None
     if key is None:
         return lambda: None
     clock = SystemClock()

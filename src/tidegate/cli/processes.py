@@ -6,15 +6,18 @@ import socket
 import subprocess
 import sys
 import time
+from datetime import timedelta
 from types import FrameType
 from typing import Final, final
 
 from msgspec import Struct
 
 from tidegate.cli.exits import Exit
+from tidegate.ports import Clock
 
 _SOCKET: Final = "TIDEGATE_LISTENER"
 _PLACE: Final = "TIDEGATE_PROCESS"
+_LOOK_EVERY: Final = timedelta(seconds=1)
 _PAUSE: Final = 1.0
 """Seconds before a process that died is started again: one that cannot start must not keep the machine busy."""
 
@@ -24,13 +27,19 @@ class Child(Struct, frozen=True):
 
     listener: socket.socket
     is_first: bool
+    parent: int
+
+    async def until_orphaned(self, clock: Clock) -> None:
+        """Returns when the parent is gone: nobody would stop this process any more."""
+        while os.getppid() == self.parent:
+            await clock.sleep(_LOOK_EVERY)
 
 
 def this_child() -> Child | None:
     """Only where this process is one of several."""
     handle = os.environ.pop(_SOCKET, None)
     place = os.environ.pop(_PLACE, "0")
-    return None if handle is None else Child(socket.socket(fileno=int(handle)), is_first=place == "0")
+    return None if handle is None else Child(socket.socket(fileno=int(handle)), place == "0", os.getppid())
 
 
 def run(count: int, listener: socket.socket) -> Exit:
@@ -70,6 +79,7 @@ class _Family:
             [sys.executable, "-m", "tidegate", *sys.argv[1:]],
             env=os.environ | {_SOCKET: str(self._handle), _PLACE: str(place)},
             pass_fds=(self._handle,),
+            process_group=0,  # else Ctrl-C would reach it twice, which means at once
         )
 
     def _next_end(self) -> tuple[int, int]:

@@ -115,6 +115,12 @@ async def _serve(
         process = serving.Process(gateway, listener, shares_listener=child is not None)
         process.stop_on_signals()
 
+        async def stop_with_parent(child: processes.Child) -> None:
+            await child.until_orphaned(gateway.clock)
+            process.request_stop()
+
+        watching = asyncio.create_task(stop_with_parent(child)) if child is not None else None
+
         async def announce() -> None:
             start = await _start_of(gateway, process.address, has_file=has_file)
             log_start(gateway, start.url)
@@ -125,6 +131,9 @@ async def _serve(
             await process.run(announce)
         except serving.CannotListen as error:
             raise CliError(str(error)) from error
+        finally:
+            if watching is not None:
+                watching.cancel()
         gateway.telemetry.stopped()
 
 

@@ -11,7 +11,7 @@ from joserfc import jwt
 from tidegate.api import local_issuer
 from tidegate.api.tokens import import_key
 from tidegate.cli.configuration import require_settings
-from tidegate.cli.connect import SUBJECT, connect, local_key
+from tidegate.cli.connect import SUBJECT, connect, own_key
 from tidegate.cli.exits import CliError, Exit
 from tidegate.cli.keys import find_key
 from tidegate.cli.options import (
@@ -143,11 +143,16 @@ def _own_key(settings: Settings) -> Secret:
         raise CliError(
             "auth.local_issuer is false: name an issuer of the configuration with --issuer", Exit.NOT_ALLOWED
         )
-    directory = settings.server.data_dir
-    key = local_key(directory)
+    key = own_key(settings)
+    if key is None and settings.store.is_shared:
+        raise CliError(
+            "on a PostgreSQL store the processes have no key of their own: set auth.local_issuer_key, "
+            "or name an issuer of the configuration with --issuer",
+            Exit.NOT_FOUND,
+        )
     if key is None:
         raise CliError(
-            f"{directory} has no {local_issuer.FILE_NAME}: start the gateway once, "
+            f"{settings.server.data_dir} has no {local_issuer.FILE_NAME}: start the gateway once, "
             "or name its data directory with --data",
             Exit.NOT_FOUND,
         )
@@ -163,7 +168,7 @@ def _own_issuer(settings: Settings) -> list[IssuerSettings]:
             iss=local_issuer.ISSUER,
             aud=local_issuer.AUDIENCE,
             algorithms=(local_issuer.ALGORITHM,),
-            key=local_key(settings.server.data_dir),
+            key=own_key(settings),
             kinds=local_issuer.KINDS,
         )
     ]

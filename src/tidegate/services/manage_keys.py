@@ -119,6 +119,15 @@ class ManageKeys:
         self._directory.forget()
 
     async def _apply(self, entry: ConfiguredKey) -> KeyId:
+        try:
+            return await self._agree(entry)
+        except Conflict:
+            # Another process on the same store may have been quicker with the same file.
+            if await self._known(entry) is None:
+                raise
+            return await self._agree(entry)
+
+    async def _agree(self, entry: ConfiguredKey) -> KeyId:
         known = await self._known(entry)
         digest = digest_of(entry.value)
         if known is None:

@@ -11,6 +11,7 @@ from tidegate.settings.check_providers import is_loopback, split
 from tidegate.settings.problems import Code, Trail, did_you_mean, dotted, quoted
 from tidegate.settings.report import Report
 from tidegate.settings.schema import (
+    AuthSettings,
     ClaimSettings,
     IssuerSettings,
     JwtSettings,
@@ -41,6 +42,17 @@ def check_jwt(jwt: JwtSettings, report: Report) -> None:
                 "Describe each issuer once",
             )
         seen.add(issuer.iss)
+
+
+def check_local_issuer(auth: AuthSettings, report: Report) -> None:
+    key = auth.local_issuer_key
+    if key is not None and len(key.reveal().encode()) < _SHORTEST_HMAC_KEY:
+        report.problem(
+            Code.WEAK_SECRET,
+            ("auth", "local_issuer_key"),
+            f"The key has {len(key.reveal().encode())} bytes.",
+            f"Use at least {_SHORTEST_HMAC_KEY} random bytes",
+        )
 
 
 def _check_claims(claims: ClaimSettings, report: Report) -> None:

@@ -9,7 +9,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from tidegate.settings.bifrost import adopt
-from tidegate.settings.check_access import check_jwt, with_grants
+from tidegate.settings.check_access import check_jwt, check_local_issuer, with_grants
 from tidegate.settings.check_providers import with_vendors
 from tidegate.settings.check_server import with_limits, with_paths
 from tidegate.settings.decode import decode
@@ -55,6 +55,7 @@ def load(
 def _complete(settings: Settings, vendors: Mapping[str, VendorFacts], report: Report) -> Settings:
     """With everything in place that depends on other settings."""
     check_jwt(settings.auth.jwt, report)
+    check_local_issuer(settings.auth, report)
     providers = with_vendors(settings.providers, vendors, report)
     keys = with_grants(settings.governance.virtual_keys, {*vendors, *providers}, report)
     return replace(
