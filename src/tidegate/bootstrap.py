@@ -134,6 +134,7 @@ async def build(
         clock=system,
         rng=rng,
         on_fatal=on_fatal,
+        works=roles.works,
         providers=roles.providers,
         on_clock_step=lambda step: telemetry.problem("clock.step", seconds=step.total_seconds()),
     )

@@ -1,10 +1,12 @@
 """Which store a configuration means, opened: everything above sees the same ports."""
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
-from types import ModuleType
-from typing import TYPE_CHECKING, Protocol
+from types import MappingProxyType, ModuleType
+from typing import TYPE_CHECKING, Final, Protocol
+
+import msgspec
 
 from tidegate.domain.secret import Secret
 from tidegate.ports import Clock, JobStore, KeyStore, Rng, WakeUps
@@ -15,6 +17,8 @@ from tidegate.store.wake_ups import LocalWakeUps
 
 if TYPE_CHECKING:
     from tidegate.store.postgres import PostgresOptions
+
+_NOTHING: Final[Mapping[str, object]] = MappingProxyType({})
 
 
 class StoreWakeUps(WakeUps, Protocol):
@@ -53,15 +57,17 @@ async def open_store(
     rng: Rng,
     on_fatal: Callable[[str], None],
     on_clock_step: Callable[[timedelta], None],
+    works: bool = True,
     providers: tuple[str, ...] = (),
 ) -> OpenStore:
     """Raises ``StoreRefused``, ``AlreadyRunning`` or ``SchemaMismatch`` when it cannot be used.
 
-    ``providers`` are those whose jobs this process runs; empty: all.
+    A process that ``works`` runs jobs, of ``providers``; empty: of all.
     """
     if settings.store.is_shared:
+        agreed = _to_be_agreed_on(settings) if works else {}
         store: OpenStore = await driver(settings).PostgresStore.open(
-            postgres_options(settings, providers), clock=clock, rng=rng, on_clock_step=on_clock_step
+            postgres_options(settings, providers, agreed), clock=clock, rng=rng, on_clock_step=on_clock_step
         )
         return store
     return SqliteStore.open(
@@ -91,7 +97,18 @@ def driver(settings: Settings) -> ModuleType:
         ) from exc
 
 
-def postgres_options(settings: Settings, providers: tuple[str, ...] = ()) -> "PostgresOptions":
+def _to_be_agreed_on(settings: Settings) -> dict[str, object]:
+    """What holds for all workers together, by the name of the setting."""
+    found: dict[str, object] = {"async.worker_loss_budget": settings.async_.worker_loss_budget}
+    for name, entry in settings.providers.items():
+        for limit, value in msgspec.to_builtins(entry.concurrency_and_buffer_size).items():
+            found[f"providers.{name}.concurrency_and_buffer_size.{limit}"] = value
+    return found
+
+
+def postgres_options(
+    settings: Settings, providers: tuple[str, ...] = (), agreed: Mapping[str, object] = _NOTHING
+) -> "PostgresOptions":
     store = settings.store
     options: PostgresOptions = driver(settings).PostgresOptions(
         Secret(store.url),
@@ -101,5 +118,6 @@ def postgres_options(settings: Settings, providers: tuple[str, ...] = ()) -> "Po
         loss_budget=settings.async_.worker_loss_budget,
         commit_wait=store.commit_wait.total_seconds(),
         providers=providers,
+        settings=agreed,
     )
     return options

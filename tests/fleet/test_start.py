@@ -216,6 +216,22 @@ async def test_a_worker_that_is_to_serve_an_unknown_provider(url: str, tmp_path:
     assert (found.returncode, found.stderr) == (3, "no provider is called opena: there are mock\n")
 
 
+async def test_two_opinions_on_a_limit(url: str) -> None:
+    limit = "providers.openai.concurrency_and_buffer_size.concurrency"
+    running = await opened(url, settings={limit: 50, "async.worker_loss_budget": 3})
+    await running.jobs.renew(())
+
+    found = await refusal(url, settings={limit: 60, "async.worker_loss_budget": 3})
+    same = await opened(url, settings={limit: 50, "providers.groq.x": 1})
+    gateway = await opened(url)
+    await running.close()
+    after = await opened(url, settings={limit: 60})
+
+    assert found.startswith(f"{limit} is 60 here and 50 in process {os.getpid()} on ")
+    assert found.endswith("use one configuration, or stop the others first")
+    await asyncio.gather(*[store.close() for store in (same, gateway, after)])
+
+
 async def test_databases_are_apart(server: PostgresServer, url: str) -> None:
     """The control of all of these: an ordinary start on an ordinary server is not refused."""
     async with new_database(server) as other:

@@ -1,6 +1,8 @@
 """Connecting to PostgreSQL, and what a server has to promise before a 202 may rest on it."""
 
 import socket
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Final
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
@@ -42,6 +44,8 @@ class PostgresOptions(Struct, frozen=True):
     pool_size: int = 10
     providers: tuple[str, ...] = ()
     """Those whose jobs this process runs; empty: all."""
+    settings: Mapping[str, object] = MappingProxyType({})
+    """By name, JSON values: what all workers on the database have to agree on."""
 
 
 async def connect(url: Secret, *, timeout_ms: int = round(_STATEMENT_WITHIN * 1000)) -> Any:

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final, final
-from uuid import UUID
 
 from tidegate.domain.access import Reader
 from tidegate.domain.fleet import Fleet
@@ -32,7 +31,7 @@ from tidegate.store.group_commit import BatchLimits, GroupCommit, Settled
 from tidegate.store.postgres import accepting, ending, leasing, reading
 from tidegate.store.postgres.clock import DatabaseClock
 from tidegate.store.postgres.database import Database
-from tidegate.store.postgres.leasing import Settlement
+from tidegate.store.postgres.leasing import Settlement, Worker
 
 _ROW_SIZE: Final = 600
 """Bytes a job takes besides its body, roughly."""
@@ -48,10 +47,7 @@ class PostgresJobs:
         self,
         database: Database,
         *,
-        worker: UUID,
-        host: str,
-        pid: int,
-        providers: Sequence[str],
+        worker: Worker,
         loss_budget: int,
         clock: DatabaseClock,
         wake_ups: WakeUps,
@@ -59,9 +55,6 @@ class PostgresJobs:
     ) -> None:
         self._database = database
         self._worker = worker
-        self._host = host
-        self._pid = pid
-        self._providers = tuple(providers)
         self._loss_budget = loss_budget
         self._clock = clock
         self._wake_ups = wake_ups
@@ -106,16 +99,16 @@ class PostgresJobs:
         claimed: list[Claimed] = []
         now = self._clock.monotonic()
         if now >= self._suspect_after:
-            claimed = await leasing.claim_suspect(self._database, self._worker, room)
+            claimed = await leasing.claim_suspect(self._database, self._worker.id, room)
             if claimed:
                 self._suspect_after = now + _SUSPECT_EVERY
         for job in claimed:
             room[job.lane] -= 1
-        return claimed + await leasing.claim(self._database, self._worker, room, fleet)
+        return claimed + await leasing.claim(self._database, self._worker.id, room, fleet)
 
     async def renew(self, leases: Sequence[Lease]) -> Sequence[Lease]:
-        held, now = await leasing.renew(self._database, self._worker, self._host, self._pid, self._providers)
-        found = await leasing.fleet(self._database, self._worker)
+        held, now = await leasing.renew(self._database, self._worker)
+        found = await leasing.fleet(self._database, self._worker.id)
         # Once settled always settled: whoever comes later waits for us.
         self._is_settled = self._is_settled or found.is_settled
         self._fleet = Fleet(found.members, found.place, self._is_settled)
@@ -178,7 +171,7 @@ class PostgresJobs:
         await self._accepts.close()
         await self._endings.close()
         if self._is_registered:
-            await leasing.leave(self._database, self._worker)
+            await leasing.leave(self._database, self._worker.id)
 
     async def _accept_all(self, jobs: Sequence[NewJob]) -> Settled:
         return await accepting.accept(self._database, jobs)

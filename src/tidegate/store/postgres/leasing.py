@@ -123,8 +123,8 @@ _RENEW: Final = sql(
     MOMENT,
     """,
     seen AS (
-        INSERT INTO workers (id, host, pid, providers, started_at, seen_at)
-        SELECT $1, $2, $3, $4, ms, ms FROM moment
+        INSERT INTO workers (id, host, pid, providers, settings, started_at, seen_at)
+        SELECT $1, $2, $3, $4, $5, ms, ms FROM moment
         ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at
     )
     SELECT lease, ms FROM moment LEFT JOIN jobs ON worker = $1
@@ -217,6 +217,18 @@ _RESCUE: Final = sql(
 )
 
 
+class Worker(Struct, frozen=True):
+    """A process that runs jobs, as it stands in the database."""
+
+    id: UUID
+    host: str
+    pid: int
+    providers: tuple[str, ...]
+    """Those it serves; empty: all."""
+    settings: str
+    """JSON of what all workers have to agree on."""
+
+
 class Settlement(Struct, frozen=True):
     """One ending on its way into the store."""
 
@@ -251,11 +263,11 @@ async def rank_what_is_due(database: Database) -> None:
     await database.fetch(_RANK_DUE, _MOST_RANKED_AT_ONCE, float(TURNS_PER_PRIORITY_LEVEL))
 
 
-async def renew(
-    database: Database, worker: UUID, host: str, pid: int, providers: Sequence[str]
-) -> tuple[set[bytes], int]:
+async def renew(database: Database, worker: Worker) -> tuple[set[bytes], int]:
     """The worker lives: tokens of the leases it holds, and the database's time in milliseconds."""
-    rows = await database.fetch(_RENEW, worker, host, pid, list(providers))
+    rows = await database.fetch(
+        _RENEW, worker.id, worker.host, worker.pid, list(worker.providers), worker.settings
+    )
     return {row[0] for row in rows if row[0] is not None}, rows[0][1]
 
 

@@ -8,18 +8,21 @@ from typing import Any, Final, Self, TypeVar, final
 from uuid import UUID
 
 import asyncpg
+import msgspec
 
 from tidegate.domain.ids import uuid7
 from tidegate.ports import Clock, Rng
 from tidegate.store.group_commit import BatchLimits
 from tidegate.store.migrate import Migration
 from tidegate.store.postgres import connection as connecting
+from tidegate.store.postgres.agreement import require_agreement
 from tidegate.store.postgres.clock import DatabaseClock
 from tidegate.store.postgres.connection import PostgresOptions
 from tidegate.store.postgres.database import GONE, Database
 from tidegate.store.postgres.diagnosis import Diagnosis, inspect
 from tidegate.store.postgres.jobs import PostgresJobs
 from tidegate.store.postgres.keys import PostgresKeys
+from tidegate.store.postgres.leasing import Worker
 from tidegate.store.postgres.migrating import apply_migrations, missing
 from tidegate.store.postgres.wake_ups import PostgresWakeUps
 from tidegate.store.refusal import StoreRefused
@@ -63,9 +66,7 @@ class PostgresStore:
         on_clock_step: Callable[[timedelta], None] = lambda _step: None,
     ) -> Self:
         """Raises ``StoreRefused`` or ``SchemaMismatch`` when the database cannot be used."""
-        warnings, now = await _alone(
-            options, lambda connection: _check_and_migrate(connection, allow_unsafe=options.allow_unsafe)
-        )
+        warnings, now = await _alone(options, lambda connection: _check_and_migrate(connection, options))
         try:
             pool = await connecting.create_pool(options)
         except _FAILURES as exc:
@@ -84,10 +85,13 @@ class PostgresStore:
         )
         jobs = PostgresJobs(
             database,
-            worker=worker,
-            host=platform.node(),
-            pid=os.getpid(),
-            providers=options.providers,
+            worker=Worker(
+                worker,
+                host=platform.node(),
+                pid=os.getpid(),
+                providers=options.providers,
+                settings=msgspec.json.encode(dict(options.settings), order="sorted").decode(),
+            ),
             loss_budget=options.loss_budget,
             clock=database_clock,
             wake_ups=wake_ups,
@@ -129,10 +133,11 @@ async def _alone(options: PostgresOptions, work: Callable[[Any], Awaitable[T]]) 
         raise _refusal(options, exc) from exc
 
 
-async def _check_and_migrate(connection: Any, *, allow_unsafe: bool) -> tuple[tuple[str, ...], int]:
+async def _check_and_migrate(connection: Any, options: PostgresOptions) -> tuple[tuple[str, ...], int]:
     """Warnings, and the database's time."""
-    warnings = await connecting.check_server(connection, allow_unsafe=allow_unsafe)
+    warnings = await connecting.check_server(connection, allow_unsafe=options.allow_unsafe)
     await apply_migrations(connection)
+    await require_agreement(connection, options.settings)
     return warnings, await connection.fetchval("SELECT now_ms()")
 
 

@@ -9,6 +9,7 @@ CREATE TABLE workers (
     host       text   NOT NULL,
     pid        bigint NOT NULL,
     providers  text[] NOT NULL, -- those it serves; empty: all
+    settings   text   NOT NULL, -- JSON of what all workers have to agree on
     started_at bigint NOT NULL,
     seen_at    bigint NOT NULL
 );
