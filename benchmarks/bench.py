@@ -90,11 +90,18 @@ class Bench:
 
     @asynccontextmanager
     async def gateway(
-        self, vendor: Server, *, source: Path | None = None, concurrency: int | None = None
+        self,
+        vendor: Server,
+        *,
+        source: Path | None = None,
+        concurrency: int | None = None,
+        store: str | None = None,
     ) -> AsyncIterator[Server]:
-        """``tidegate serve`` as a user starts it, with an empty store."""
+        """``tidegate serve`` as a user starts it, with an empty store: an SQLite file, or the database at ``store``."""
         directory, port = self.new_directory("gateway"), free_port()
-        config = write_configuration(directory, port, vendor_url(vendor), concurrency=concurrency)
+        config = write_configuration(
+            directory, port, vendor_url(vendor), concurrency=concurrency, store=store
+        )
         command = python("tidegate", "serve", "--config", str(config))
         with self._start(command, directory, source=source) as child:
             await self.until_ready(child, port, "/readyz")

@@ -11,8 +11,10 @@ ISSUER: Final = "https://bench.example"
 AUDIENCE: Final = "tidegate"
 
 
-def write_configuration(directory: Path, port: int, vendor_url: str, *, concurrency: int | None) -> Path:
-    """One virtual key, one provider ``openai`` at the mock vendor. ``None`` leaves the default concurrency."""
+def write_configuration(
+    directory: Path, port: int, vendor_url: str, *, concurrency: int | None, store: str | None = None
+) -> Path:
+    """One virtual key, one provider ``openai`` at the mock vendor. ``None`` leaves the default."""
     provider: dict[str, Any] = {
         "keys": [{"name": "main", "value": "sk-vendor-main"}],
         "network_config": {"base_url": vendor_url},
@@ -26,13 +28,15 @@ def write_configuration(directory: Path, port: int, vendor_url: str, *, concurre
         "key": JWT_SECRET,
         "kinds": ["virtual_key", "admin"],
     }
-    config = {
+    config: dict[str, Any] = {
         "server": {"host": HOST, "port": port, "data_dir": str(directory / "data")},
         "auth": {"jwt": {"issuers": [issuer]}},
         "governance": {"virtual_keys": [{"name": "bench", "id": "bench", "value": KEY}]},
         "metrics": {"public": True},
         "providers": {"openai": provider},
     }
+    if store is not None:
+        config["store"] = {"url": store}
     path = directory / "tidegate.json"
     path.write_text(json.dumps(config, indent=2), "utf-8")
     path.chmod(0o600)

@@ -5,7 +5,7 @@ from typing import Final
 
 from benchmarks.bench import Bench
 from benchmarks.report import Report
-from benchmarks.scenarios import backlog, credentials, end_to_end, memory, poll, store, submit
+from benchmarks.scenarios import backlog, credentials, end_to_end, memory, poll, postgres, store, submit
 
 Scenario = Callable[[Bench], Awaitable[Report]]
 
@@ -17,6 +17,7 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "credentials": credentials.run,
     "backlog": backlog.run,
     "memory": memory.run,
+    "postgres": postgres.run,
 }
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from support.postgres_server import PostgresServer, postgres_server
+from benchmarks.machine.postgres import PostgresServer, postgres_server
 from support.postgres_store import PostgresUnderTest
 from support.stores import SqliteUnderTest, StoreUnderTest
 

@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from benchmarks.machine.postgres import PostgresServer, postgres_server
 from support.fleet import new_database
-from support.postgres_server import PostgresServer, postgres_server
 
 
 @pytest.fixture(scope="module")

@@ -14,9 +14,9 @@ from typing import Final
 
 import pytest
 
+from benchmarks.machine.postgres import PostgresServer
 from support.fleet import Fleet, fleet
 from support.load import Load, until_all_ended
-from support.postgres_server import PostgresServer
 from support.processes import GatewayProcess
 from tidegate.mock_vendor import MockVendor
 

@@ -12,9 +12,9 @@ from typing import Any
 import asyncpg
 import pytest
 
+from benchmarks.machine.postgres import PostgresServer, postgres_server
 from support.fakes import RecordingObserver
 from support.fleet import new_database
-from support.postgres_server import PostgresServer, postgres_server
 from support.processes import free_port
 from tidegate.clock import SystemClock, SystemRng
 from tidegate.domain.secret import Secret

@@ -9,8 +9,8 @@ from typing import Any, Final, final
 
 import asyncpg
 
+from benchmarks.machine.postgres import PostgresServer
 from support.gateway import configuration
-from support.postgres_server import PostgresServer
 from support.processes import GatewayProcess, gateway_process
 
 SERVE: Final = ("tidegate", "serve", "--no-worker", "--config")

@@ -1,7 +1,7 @@
 -- Times are integers: milliseconds since 1970, UTC, of the database's clock.
 
 CREATE FUNCTION now_ms() RETURNS bigint LANGUAGE sql VOLATILE PARALLEL SAFE
-    RETURN (extract(epoch FROM clock_timestamp()) * 1000)::bigint;
+    RETURN floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint;
 
 -- Processes that run jobs. Whoever has not been seen for the length of a lease is dead; till then its jobs are its own.
 CREATE TABLE workers (

