@@ -55,9 +55,7 @@ async def talk(url: str, _directory: str) -> None:
 
     async def accept_alone(seconds: float, waiting: int) -> dict[str, Any]:
         """A transaction for each, on as many connections as there are clients."""
-        return await _clients(
-            seconds, waiting, lambda client: accept_batch(store._database, [new_job(client)])
-        )
+        return await _clients(seconds, waiting, lambda client: accept_batch(database, [new_job(client)]))
 
     async def jobs(count: int) -> dict[str, Any]:
         """In, claimed, settled: no HTTP on either side."""
