@@ -60,6 +60,8 @@ class PostgresJobs:
         self._wake_ups = wake_ups
         self._accepts: GroupCommit[NewJob] = GroupCommit(self._accept_all, _nothing, limits)
         self._endings: GroupCommit[Settlement] = GroupCommit(self._settle_all, _nothing, limits)
+        self._unknown: frozenset[bytes] = frozenset()
+        """Tokens that were ours at the last renewal, and that nobody here had."""
         self._is_registered = False
         self._is_settled = False
         self._fleet = Fleet(is_settled=False)
@@ -114,7 +116,19 @@ class PostgresJobs:
         self._fleet = Fleet(found.members, found.place, self._is_settled)
         self._is_registered = True
         self._clock.set(now)
+        await self._let_go_of(
+            {token: held[token] for token in held.keys() - {lease.token for lease in leases}}
+        )
         return [lease for lease in leases if lease.token in held]
+
+    async def _let_go_of(self, unknown: Mapping[bytes, Lease]) -> None:
+        """Where the line broke after a claim, jobs are ours that nobody here knows of. A claim is not under way for that long."""
+        lost = [lease for token, lease in unknown.items() if token in self._unknown]
+        self._unknown = frozenset(unknown)
+        if lost:
+            released = Postponed(is_charged=False)
+            await leasing.settle(self._database, [Settlement(lease, released, ()) for lease in lost])
+            self._wake_ups.work_arrived()
 
     def fleet(self) -> Fleet:
         return self._fleet

@@ -127,7 +127,7 @@ _RENEW: Final = sql(
         SELECT $1, $2, $3, $4, $5, ms, ms FROM moment
         ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at
     )
-    SELECT lease, ms FROM moment LEFT JOIN jobs ON worker = $1
+    SELECT jobs.id, lease, ms FROM moment LEFT JOIN jobs ON worker = $1
     """,
 )
 _FLEET: Final = sql(
@@ -263,12 +263,13 @@ async def rank_what_is_due(database: Database) -> None:
     await database.fetch(_RANK_DUE, _MOST_RANKED_AT_ONCE, float(TURNS_PER_PRIORITY_LEVEL))
 
 
-async def renew(database: Database, worker: Worker) -> tuple[set[bytes], int]:
-    """The worker lives: tokens of the leases it holds, and the database's time in milliseconds."""
+async def renew(database: Database, worker: Worker) -> tuple[dict[bytes, Lease], int]:
+    """The worker lives: the leases it holds, by their tokens, and the database's time in milliseconds."""
     rows = await database.fetch(
         _RENEW, worker.id, worker.host, worker.pid, list(worker.providers), worker.settings
     )
-    return {row[0] for row in rows if row[0] is not None}, rows[0][1]
+    held = {row[1]: Lease(id_from_uuid(row[0]), row[1]) for row in rows if row[0] is not None}
+    return held, rows[0][2]
 
 
 async def fleet(database: Database, worker: UUID) -> Fleet:
