@@ -23,6 +23,7 @@ SECRETS: Final[dict[str, Callable[[Any], dict[str, Any]]]] = {
     "auth.jwt.issuers[].key": lambda secret: {
         "auth": {"jwt": {"issuers": [{"iss": "i", "aud": "a", "algorithms": ["HS256"], "key": secret}]}}
     },
+    "auth.local_issuer_key": lambda secret: {"auth": {"local_issuer_key": secret}},
     "governance.virtual_keys[].value": lambda secret: {
         "governance": {"virtual_keys": [{"name": "a", "value": secret}]}
     },
