@@ -2,9 +2,10 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, final
 
 import asyncpg
@@ -57,15 +58,22 @@ class Fleet:
 
 @contextmanager
 def fleet(
-    directory: Path, url: str, vendor_url: str, *, gateways: int, workers: int, **sections: Any
+    directory: Path,
+    url: str,
+    vendor_url: str,
+    *,
+    gateways: int,
+    workers: int,
+    ways: Mapping[str, str] = MappingProxyType({}),
+    **sections: Any,
 ) -> Iterator[Fleet]:
-    """Not started yet; gone at the end, whatever happened."""
+    """Not started yet; gone at the end, whatever happened. ``ways`` are the members' own URLs of the database."""
     with ExitStack() as stack:
 
         def member(name: str) -> GatewayProcess:
             place = directory / name
             place.mkdir()
-            store = {"url": url} | sections.get("store", {})
+            store = {"url": ways.get(name, url)} | sections.get("store", {})
             config = configuration(place, vendor_url, **(sections | {"store": store}))
             return stack.enter_context(gateway_process(place, config))
 

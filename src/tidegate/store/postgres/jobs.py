@@ -1,6 +1,7 @@
 """The job store's port on PostgreSQL: accepts and endings go in batches, everything else as a statement of its own."""
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import datetime
 from typing import Final, final
 from uuid import UUID
@@ -37,6 +38,8 @@ from tidegate.store.postgres.leasing import Settlement
 _ROW_SIZE: Final = 600
 """Bytes a job takes besides its body, roughly."""
 _SUSPECT_EVERY: Final = 1.0
+_ANSWERED_WITHIN: Final = 3.0
+_RELEASED: Final = Postponed(is_charged=False)
 _COUNTED_AGAIN_AFTER: Final = 2.0
 
 
@@ -70,6 +73,8 @@ class PostgresJobs:
         self._is_registered = False
         self._is_settled = False
         self._fleet = Fleet(is_settled=False)
+        self._unheard: dict[Lease, float] = {}
+        """Leases that are booked as ours and that we do not know of, and since when."""
         self._suspect_after = 0.0
         self._counts: QueueCounts | None = None
         self._counted_at = 0.0
@@ -114,14 +119,27 @@ class PostgresJobs:
         return claimed + await leasing.claim(self._database, self._worker, room, fleet)
 
     async def renew(self, leases: Sequence[Lease]) -> Sequence[Lease]:
-        held, now = await leasing.renew(self._database, self._worker, self._host, self._pid, self._providers)
+        booked, now = await leasing.renew(
+            self._database, self._worker, self._host, self._pid, self._providers
+        )
         found = await leasing.fleet(self._database, self._worker)
         # Once settled always settled: whoever comes later waits for us.
         self._is_settled = self._is_settled or found.is_settled
         self._fleet = Fleet(found.members, found.place, self._is_settled)
         self._is_registered = True
         self._clock.set(now)
-        return [lease for lease in leases if lease.token in held]
+        await self._release_unheard(booked - set(leases))
+        return [lease for lease in leases if lease in booked]
+
+    async def _release_unheard(self, leases: AbstractSet[Lease]) -> None:
+        """Claims whose answer a broken line took: nobody runs these jobs, and as long as we live nobody would."""
+        now = self._clock.monotonic()
+        self._unheard = {lease: self._unheard.get(lease, now) for lease in leases}
+        lost = [lease for lease, since in self._unheard.items() if now - since >= _ANSWERED_WITHIN]
+        if lost and any(
+            await leasing.settle(self._database, [Settlement(lease, _RELEASED, ()) for lease in lost])
+        ):
+            self._wake_ups.work_arrived()
 
     def fleet(self) -> Fleet:
         return self._fleet

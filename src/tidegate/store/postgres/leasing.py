@@ -127,7 +127,7 @@ _RENEW: Final = sql(
         SELECT $1, $2, $3, $4, ms, ms FROM moment
         ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at
     )
-    SELECT lease, ms FROM moment LEFT JOIN jobs ON worker = $1
+    SELECT ms, jobs.id, lease FROM moment LEFT JOIN jobs ON worker = $1
     """,
 )
 _FLEET: Final = sql(
@@ -253,10 +253,11 @@ async def rank_what_is_due(database: Database) -> None:
 
 async def renew(
     database: Database, worker: UUID, host: str, pid: int, providers: Sequence[str]
-) -> tuple[set[bytes], int]:
-    """The worker lives: tokens of the leases it holds, and the database's time in milliseconds."""
+) -> tuple[set[Lease], int]:
+    """The worker lives: the leases it has by the store's books, and the database's time in milliseconds."""
     rows = await database.fetch(_RENEW, worker, host, pid, list(providers))
-    return {row[0] for row in rows if row[0] is not None}, rows[0][1]
+    leases = {Lease(id_from_uuid(job_id), token) for _, job_id, token in rows if token is not None}
+    return leases, rows[0][0]
 
 
 async def fleet(database: Database, worker: UUID) -> Fleet:
