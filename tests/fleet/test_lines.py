@@ -20,7 +20,7 @@ from support.stores import ALICE, BOB, OPENAI, StoreUnderTest
 from tidegate import stores
 from tidegate.clock import SystemClock, SystemRng
 from tidegate.domain.errors import StoreError
-from tidegate.domain.jobs import JobId, NewJob
+from tidegate.domain.jobs import Completed, JobId, NewJob
 from tidegate.domain.secret import Secret
 from tidegate.mock_vendor import MockVendor
 from tidegate.store.postgres import PostgresOptions, PostgresStore
@@ -97,7 +97,7 @@ async def test_the_line_breaks_after_the_commit(tmp_path: Path, lines: Lines, th
 async def test_the_line_breaks_before_the_server_hears(
     tmp_path: Path, lines: Lines, through: str, url: str
 ) -> None:
-    async with gateway_with_vendor(tmp_path, store={"url": through}) as (gateway, _):
+    async with gateway_with_vendor(tmp_path, store={"url": through}) as (gateway, vendor):
         await gateway.run()
         lines.cuts_before = b""
         lines.marker = TEXT.encode()
@@ -105,11 +105,10 @@ async def test_the_line_breaks_before_the_server_hears(
         answer = await gateway.submit(chat(text=TEXT))
 
         assert lines.breaks == 1
-        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "storage_unavailable")
-        assert "retry-after" in answer.headers
-        assert await stored(url) == 0
-        await gateway.run(chat(text=TEXT))
+        assert answer.status_code == 202
+        await gateway.ended(answer.json()["id"])
         assert await stored(url) == 1
+        assert len(vendor.calls()) == 2
 
 
 async def test_the_database_is_gone_after_the_commit(
@@ -169,6 +168,22 @@ async def test_a_claim_that_was_heard_is_not_given_back(url: str) -> None:
         await asyncio.sleep(1)
 
     assert await store.jobs.claim({OPENAI: 1}) == []
+    await store.close()
+
+
+async def test_an_ending_whose_answer_is_lost_is_ours(lines: Lines, through: str) -> None:
+    """Also when the database is away for so long that it is brought a second time."""
+    store = await open_store(through)
+    await store.jobs.accept(a_job())
+    (job,) = await store.jobs.claim({OPENAI: 1})
+    lines.on_break = lines.go_down
+    lines.marker = TEXT.encode()
+
+    with pytest.raises(StoreError):
+        await store.jobs.settle(job.lease, Completed(TEXT.encode()), ())
+    lines.come_up()
+
+    assert await store.jobs.settle(job.lease, Completed(TEXT.encode()), ())
     await store.close()
 
 

@@ -75,6 +75,7 @@ class PostgresJobs:
         self._fleet = Fleet(is_settled=False)
         self._unheard: dict[Lease, float] = {}
         """Leases that are booked as ours and that we do not know of, and since when."""
+        self._unanswered: set[bytes] = set()
         self._suspect_after = 0.0
         self._counts: QueueCounts | None = None
         self._counted_at = 0.0
@@ -136,9 +137,8 @@ class PostgresJobs:
         now = self._clock.monotonic()
         self._unheard = {lease: self._unheard.get(lease, now) for lease in leases}
         lost = [lease for lease, since in self._unheard.items() if now - since >= _ANSWERED_WITHIN]
-        if lost and any(
-            await leasing.settle(self._database, [Settlement(lease, _RELEASED, ()) for lease in lost])
-        ):
+        releases = [Settlement(lease, _RELEASED, ()) for lease in lost]
+        if releases and any(await self._settle_all(releases)):
             self._wake_ups.work_arrived()
 
     def fleet(self) -> Fleet:
@@ -202,7 +202,7 @@ class PostgresJobs:
         return await accepting.accept(self._database, jobs)
 
     async def _settle_all(self, settlements: Sequence[Settlement]) -> Settled:
-        return await leasing.settle(self._database, settlements)
+        return await leasing.settle(self._database, settlements, self._unanswered)
 
     def _announce(self, ended: Sequence[JobId]) -> None:
         for job_id in ended:

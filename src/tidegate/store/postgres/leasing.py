@@ -277,9 +277,12 @@ async def leave(database: Database, worker: UUID) -> None:
     await database.fetch("DELETE FROM workers WHERE id = $1", worker)
 
 
-async def settle(database: Database, settlements: Sequence[Settlement]) -> list[bool]:
-    """End, postpone or release each job; ``False`` where the lease was lost and only calls were booked."""
-    ours = await _settle(database, settlements)
+async def settle(database: Database, settlements: Sequence[Settlement], unanswered: set[bytes]) -> list[bool]:
+    """End, postpone or release each job; ``False`` where the lease was lost and only calls were booked.
+
+    ``unanswered`` remembers tokens between tries: of endings that were sent, and may have been written.
+    """
+    ours = await _settle(database, settlements, unanswered)
     late = [found for found in settlements if found.lease.token not in ours and found.calls]
     if late:
         calls = [encode_calls(found.calls) for found in late]
@@ -287,14 +290,22 @@ async def settle(database: Database, settlements: Sequence[Settlement]) -> list[
     return [found.lease.token in ours for found in settlements]
 
 
-async def _settle(database: Database, settlements: Sequence[Settlement]) -> set[bytes]:
+async def _settle(
+    database: Database, settlements: Sequence[Settlement], unanswered: set[bytes]
+) -> set[bytes]:
     """Tokens of those that were ours to end."""
+    tokens = {found.lease.token for found in settlements}
     try:
-        return {row[0] for row in await database.fetch_or_unknown(_SETTLE, *_columns(settlements))}
+        rows = await database.fetch_or_unknown(_SETTLE, *_columns(settlements))
     except CommitUnknown:
-        settled = {row[0] for row in await database.fetch_patiently(_SETTLED, *_leases(settlements))}
-    rest = [found for found in settlements if found.lease.token not in settled]
-    return settled | {row[0] for row in await database.fetch(_SETTLE, *_columns(rest))} if rest else settled
+        unanswered |= tokens
+        rows = await database.fetch_patiently(_SETTLE, *_columns(settlements))
+    ours = {row[0] for row in rows}
+    earlier = [found for found in settlements if found.lease.token in unanswered - ours]
+    if earlier:
+        ours |= {row[0] for row in await database.fetch(_SETTLED, *_leases(earlier))}
+    unanswered -= tokens
+    return ours
 
 
 def _leases(settlements: Sequence[Settlement]) -> tuple[list[UUID], list[bytes]]:
