@@ -6,7 +6,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -30,7 +30,7 @@ class PostgresServer:
     def __init__(self, home: Path, install: Path, **settings: str) -> None:
         self.home = home
         self.port = free_port()
-        self._install = install
+        self.install = install
         self._process: subprocess.Popen[bytes] | None = None
         self._settings = {"listen_addresses": "127.0.0.1", "unix_socket_directories": ""} | settings
 
@@ -39,12 +39,16 @@ class PostgresServer:
         self._own(self.home)
         self.run("initdb", "-U", "postgres", "-A", "trust", "--encoding=UTF8", "--locale=C", "--no-sync")
 
+    def copy(self, original: "PostgresServer") -> None:
+        """A standby of ``original``, with all that it holds by now."""
+        self.run("pg_basebackup", "-R", "-c", "fast", "--no-sync", "-d", original.url())
+
     def start(self) -> None:
         """As our own child, so that one that was killed is gone and no zombie that holds its own lock."""
         options = [f"--{name}={value}" for name, value in (self._settings | {"port": str(self.port)}).items()]
         with (self.home.parent / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [self._install / "bin" / "postgres", "-D", str(self.home), *options],
+                [self.install / "bin" / "postgres", "-D", str(self.home), *options],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -74,9 +78,21 @@ class PostgresServer:
             os.kill(pid, signal.SIGKILL)
         self._process.wait()
 
+    def pause(self, what: str) -> Callable[[], None]:
+        """The server's process of that name stands still until what this returns is called."""
+        if self._process is None:
+            raise RuntimeError("the server does not run")
+        pid = next(
+            pid
+            for pid in self._children(self._process.pid)
+            if what in Path(f"/proc/{pid}/cmdline").read_text()
+        )
+        os.kill(pid, signal.SIGSTOP)
+        return lambda: os.kill(pid, signal.SIGCONT)
+
     def _is_ready(self) -> bool:
         command: list[str | Path] = [
-            self._install / "bin" / "pg_isready",
+            self.install / "bin" / "pg_isready",
             "-q",
             "-h",
             "127.0.0.1",
@@ -96,7 +112,7 @@ class PostgresServer:
     def run(self, program: str, *arguments: str, at_home: bool = True) -> None:
         where = ["-D", str(self.home)] if at_home else []
         subprocess.run(
-            [self._install / "bin" / program, *where, *arguments],
+            [self.install / "bin" / program, *where, *arguments],
             check=True,
             stdout=subprocess.DEVNULL,
             stdin=subprocess.DEVNULL,
@@ -125,6 +141,23 @@ def postgres_server(**settings: str) -> Iterator[PostgresServer]:
         place.chmod(0o755)
         server = PostgresServer(place / "data", _install_for_everybody(place), **settings)
         server.initialise()
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop(signal.SIGQUIT)
+
+
+@contextmanager
+def standby_of(primary: PostgresServer) -> Iterator[PostgresServer]:
+    """A running standby with everything that ``primary`` commits; at the end it is gone."""
+    with tempfile.TemporaryDirectory(prefix="tidegate-pg-") as folder:
+        place = Path(folder)
+        place.chmod(0o755)
+        if _AS_ROOT:
+            os.chown(place, _NOBODY, _NOBODY)
+        server = PostgresServer(place / "data", primary.install)
+        server.copy(primary)
         server.start()
         try:
             yield server

@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.anyio
 KILLS: Final = int(os.environ.get("TIDEGATE_FLEET_KILLS", "50"))
 DATABASE_KILLS: Final = int(os.environ.get("TIDEGATE_DATABASE_KILLS", "3"))
 RUNNING_AGAIN_WITHIN: Final = 15.0
-OURS: Final = {"async": {"worker_loss_budget": 100}}
+OURS: Final[dict[str, Any]] = {"async": {"worker_loss_budget": 100}}
 """These kills are ours, not the jobs'."""
 
 

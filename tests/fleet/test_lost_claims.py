@@ -24,6 +24,7 @@ async def test_what_nobody_knows_of_is_let_go_at_the_second_look(store: Postgres
     assert known.id == kept
 
     await store.jobs.renew([known.lease])
+    store.later(seconds=4)
     assert await store.status(job) == "processing"
     await store.jobs.renew([known.lease])
 
@@ -39,6 +40,7 @@ async def test_a_claim_that_is_under_way_at_one_look_is_no_lost_one(store: Postg
     first, second = await store.claim(2)
 
     await store.jobs.renew([second.lease])
+    store.later(seconds=4)
     await store.jobs.renew([first.lease, second.lease])
     await store.jobs.renew([first.lease])
     found = await store.jobs.renew([first.lease, second.lease])

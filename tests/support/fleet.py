@@ -2,17 +2,22 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Iterator, Sequence
+import re
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, final
 
 import asyncpg
 
 from benchmarks.machine.postgres import PostgresServer
-from support.gateway import configuration
+from support.gateway import CHAT, configuration
+from support.load import BODY, HEADERS
 from support.processes import GatewayProcess, gateway_process
+from support.wire import Connection
 
+PUBLIC_METRICS: Final[dict[str, Any]] = {"metrics": {"public": True}}
 SERVE: Final = ("tidegate", "serve", "--no-worker", "--config")
 
 
@@ -47,6 +52,23 @@ class Fleet:
             member.terminate()
         assert [await member.exit_code() for member in self.members] == [0] * len(self.members)
 
+    async def submit(self, count: int) -> list[str]:
+        """Ids, from the first gateway."""
+        async with Connection("127.0.0.1", self.gateways[0].port) as connection:
+            answers = [await connection.request("POST", CHAT, HEADERS, BODY) for _ in range(count)]
+        assert [answer.status for answer in answers] == [202] * count
+        return [answer.json()["id"] for answer in answers]
+
+    async def until_all_work(self, within: float = 10) -> None:
+        """Each worker has jobs that run."""
+        async with asyncio.timeout(within):
+            while await self.rows("SELECT count(DISTINCT worker) FROM jobs") != [(len(self.workers),)]:
+                await asyncio.sleep(0.02)
+
+    async def ends(self) -> dict[str, int]:
+        """How many attempts ended in which way."""
+        return dict(await self.rows('SELECT "end", count(*) FROM attempts GROUP BY "end"'))
+
     async def rows(self, sql: str, *values: Any) -> list[Any]:
         connection = await asyncpg.connect(self.url)
         try:
@@ -55,17 +77,32 @@ class Fleet:
             await connection.close()
 
 
+async def zombie_writes(member: GatewayProcess) -> int:
+    """Endings that it brought too late."""
+    async with Connection("127.0.0.1", member.port) as connection:
+        answer = await connection.request("GET", "/metrics")
+    found = re.search(rb"^tidegate_zombie_writes_total (\d+)", answer.body, re.MULTILINE)
+    return int(found[1]) if found else 0  # it has nothing to show while its database is away
+
+
 @contextmanager
 def fleet(
-    directory: Path, url: str, vendor_url: str, *, gateways: int, workers: int, **sections: Any
+    directory: Path,
+    url: str,
+    vendor_url: str,
+    *,
+    gateways: int,
+    workers: int,
+    ways: Mapping[str, str] = MappingProxyType({}),
+    **sections: Any,
 ) -> Iterator[Fleet]:
-    """Not started yet; gone at the end, whatever happened."""
+    """Not started yet; gone at the end, whatever happened. ``ways`` are the members' own URLs of the database."""
     with ExitStack() as stack:
 
         def member(name: str) -> GatewayProcess:
             place = directory / name
             place.mkdir()
-            store = {"url": url} | sections.get("store", {})
+            store = {"url": ways.get(name, url)} | sections.get("store", {})
             config = configuration(place, vendor_url, **(sections | {"store": store}))
             return stack.enter_context(gateway_process(place, config))
 

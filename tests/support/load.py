@@ -26,6 +26,8 @@ class Load:
         self._body = body
         self.acknowledged: list[str] = []
         self.statuses: Counter[int] = Counter()
+        self.codes: Counter[str] = Counter()
+        """What it was refused for."""
         self.unhelpful = 0
         """Refusals that did not say when to come again."""
         self.is_over = False
@@ -45,6 +47,7 @@ class Load:
                 if answer.status == 202:
                     self.acknowledged.append(answer.json()["id"])
                 else:
+                    self.codes[answer.json()["error"]["code"]] += 1
                     self.unhelpful += "retry-after" not in answer.headers
                     await asyncio.sleep(0.02)
 

@@ -3,18 +3,19 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
+from asyncpg import UniqueViolationError
+
 from tidegate.domain.errors import (
     CommitUnknown,
     Conflict,
     ErrorCode,
     InvalidRequest,
-    StoreAway,
     StoreBusy,
     StoreError,
 )
 from tidegate.domain.fairness import priority_offset
 from tidegate.domain.jobs import Accepted, Idempotency, JobState, NewJob, Status
-from tidegate.store.postgres.database import Database
+from tidegate.store.postgres.database import Database, Row
 from tidegate.store.postgres.rows import (
     MOMENT,
     RESULT_COLUMN,
@@ -116,14 +117,19 @@ async def _store(database: Database, jobs: Sequence[NewJob]) -> dict[str, int]:
     try:
         rows = await database.fetch_or_unknown(_ACCEPT, *_columns(jobs))
     except CommitUnknown as unknown:
-        # The line broke. Whether the server had committed is read from the rows.
         try:
-            rows = await database.fetch_patiently(_STORED, [id_to_uuid(job.id) for job in jobs])
-        except StoreError:
+            rows = await _store_what_is_missing(database, jobs)
+        except (StoreError, UniqueViolationError):
             raise unknown from None
-        if not rows:
-            raise StoreAway from unknown
     return {id_from_uuid(job_id): created for job_id, created in rows}
+
+
+async def _store_what_is_missing(database: Database, jobs: Sequence[NewJob]) -> list[Row]:
+    """The line broke, and the server may still be at it: a second try waits for the first one, or makes it fail."""
+    rows = await database.fetch_patiently(_STORED, [id_to_uuid(job.id) for job in jobs])
+    stored = {id_from_uuid(job_id) for job_id, _ in rows}
+    missing = [job for job in jobs if job.id not in stored]
+    return rows + (await database.fetch(_ACCEPT, *_columns(missing)) if missing else [])
 
 
 async def _earlier(database: Database, job: NewJob) -> Accepted | StoreError | Exception:

@@ -1,15 +1,17 @@
 """Connecting to PostgreSQL, and what a server has to promise before a 202 may rest on it."""
 
+import asyncio
 import socket
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, cast
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 import asyncpg
 from msgspec import Struct
 
 from tidegate.domain.secret import Secret
+from tidegate.store.postgres.database import GONE
 from tidegate.store.refusal import StoreRefused
 
 _OLDEST: Final = 140_000
@@ -50,13 +52,14 @@ class PostgresOptions(Struct, frozen=True):
 
 async def connect(url: Secret, *, timeout_ms: int = round(_STATEMENT_WITHIN * 1000)) -> Any:
     """A connection of our kind. Raises what asyncpg raises."""
-    connection = await asyncpg.connect(
+    connection = await _first_writable(
         _writable(url.reveal()),
         timeout=_CONNECT_WITHIN,
         server_settings=_SETTINGS | {"statement_timeout": str(timeout_ms)},
     )
     try:
-        await prepare(connection)
+        async with asyncio.timeout(_CONNECT_WITHIN):
+            await prepare(connection)
     except BaseException:
         connection.terminate()
         raise
@@ -69,10 +72,46 @@ async def create_pool(options: PostgresOptions) -> "asyncpg.Pool[Any]":
         min_size=0,  # asyncpg would keep up a floor, and report in its own way whenever it cannot
         max_size=options.pool_size,
         timeout=_CONNECT_WITHIN,
+        connect=cast("Any", _first_writable),
         init=prepare,
         reset=_keep,
         server_settings=_SETTINGS | {"statement_timeout": str(round(_STATEMENT_WITHIN * 1000))},
     )
+
+
+async def _first_writable(url: str, **arguments: Any) -> Any:
+    """Of several hosts the one that takes writes.
+
+    All are asked at once: a machine that is down does not even refuse, and the others must not wait for it.
+    """
+    waiting = {asyncio.ensure_future(asyncpg.connect(host, **arguments)) for host in _each_host(url)}
+    refusals: list[Exception] = []
+    try:
+        while waiting:
+            done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            answer = done.pop()
+            waiting.remove(answer)
+            try:
+                return answer.result()
+            except (*GONE, asyncpg.PostgresError) as exc:
+                refusals.append(exc)
+        # A wrong password says more than a host that is down.
+        raise next((found for found in refusals if not isinstance(found, GONE)), refusals[-1])
+    finally:
+        for late in waiting:
+            late.cancel()
+            late.add_done_callback(_hang_up)
+
+
+def _each_host(url: str) -> list[str]:
+    parts = urlsplit(url)
+    user, at, hosts = parts.netloc.rpartition("@")
+    return [urlunsplit(parts._replace(netloc=f"{user}{at}{host}")) for host in hosts.split(",")]
+
+
+def _hang_up(late: "asyncio.Future[Any]") -> None:
+    if not late.cancelled() and late.exception() is None:
+        late.result().terminate()
 
 
 async def prepare(connection: Any) -> None:

@@ -2,19 +2,22 @@
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import timedelta
 from typing import Any, Final, LiteralString, final
 
 import asyncpg
 from asyncpg import exceptions as pg
 
-from tidegate.domain.errors import CommitUnknown, StorageFull, StoreAway, StoreBusy
+from tidegate.domain.errors import CommitUnknown, StorageFull, StoreAway, StoreBusy, StoreError
 from tidegate.ports import Clock, Rng
 
 Row = Sequence[Any]
+Statements = Sequence[tuple[LiteralString, Sequence[Any]]]
 
 _LONGEST_WAIT_FOR_CONNECTION: Final = 2.0
+_LONGEST_SILENCE: Final = 8.0
+"""The server gives up a statement after five seconds: whoever hears nothing for longer has no server any more."""
 _MOST_TRIES: Final = 5
 _PATIENCE: Final = 5.0
 _PAUSE_WHEN_AWAY: Final = timedelta(milliseconds=500)
@@ -43,46 +46,20 @@ class Database:
 
     async def fetch(self, sql: LiteralString, *values: Any) -> list[Row]:
         """The rows of a statement that does no harm when it is repeated after the line broke."""
-        connection = await self._acquire()
-        try:
-            return await self._again_if_undone(connection, sql, values)
-        except GONE as exc:
-            self._give_up(connection)
-            raise StoreAway from exc
-        finally:
-            await self._release(connection)
+        return await self.fetch_last([(sql, values)])
 
-    async def fetch_last(self, statements: Sequence[tuple[LiteralString, Sequence[Any]]]) -> list[Row]:
+    async def fetch_last(self, statements: Statements) -> list[Row]:
         """The rows of the last of several statements in one transaction, which does no harm when repeated."""
-        connection = await self._acquire()
-        rows: list[Row] = []
-        try:
-            async with connection.transaction() if len(statements) > 1 else contextlib.nullcontext():
-                for sql, values in statements:
-                    rows = await connection.fetch(sql, *values)
-        except (*_TRY_AGAIN, *_TOO_SLOW) as exc:
-            raise StoreBusy from exc
-        except GONE as exc:
-            self._give_up(connection)
-            raise StoreAway from exc
-        else:
-            return rows
-        finally:
-            await self._release(connection)
+        async with self._line(StoreAway) as connection:
+            return await self._again_if_undone(connection, statements)
 
     async def fetch_or_unknown(self, sql: LiteralString, *values: Any) -> list[Row]:
         """As ``fetch``, for what the caller must know about.
 
         Raises ``CommitUnknown`` when the line broke after the statement had been sent.
         """
-        connection = await self._acquire()
-        try:
-            return await self._again_if_undone(connection, sql, values)
-        except GONE as exc:
-            self._give_up(connection)
-            raise CommitUnknown from exc
-        finally:
-            await self._release(connection)
+        async with self._line(CommitUnknown) as connection:
+            return await self._again_if_undone(connection, [(sql, values)])
 
     async def fetch_patiently(self, sql: LiteralString, *values: Any) -> list[Row]:
         """As ``fetch``, but for five seconds a server that is away is waited for."""
@@ -95,18 +72,34 @@ class Database:
                     raise
                 await self._clock.sleep(self._rng.chance() * _PAUSE_WHEN_AWAY)
 
-    async def _again_if_undone(self, connection: Any, sql: LiteralString, values: Sequence[Any]) -> list[Row]:
+    @contextlib.asynccontextmanager
+    async def _line(self, gone: Callable[[], StoreError]) -> AsyncIterator[Any]:
+        """A connection; where it turns out to be broken, ``gone`` is raised."""
+        connection = await self._acquire()
+        try:
+            yield connection
+        except GONE as exc:
+            self._give_up(connection)
+            # What broke this line may have broken the idle ones too, without their knowing.
+            await self._pool.expire_connections()
+            raise gone() from exc
+        finally:
+            await self._release(connection)
+
+    async def _again_if_undone(self, connection: Any, statements: Statements) -> list[Row]:
         for _ in range(_MOST_TRIES):
+            # Hung up on, not cancelled: a cancel would end the wait for a standby, and the commit would count as done.
+            hang_up = asyncio.get_running_loop().call_later(_LONGEST_SILENCE, self._give_up, connection)
             try:
-                rows: list[Row] = await connection.fetch(sql, *values)
+                return await _in_one_transaction(connection, statements)
             except _TRY_AGAIN:
                 await self._clock.sleep(self._rng.chance() * _LONGEST_PAUSE)
             except _TOO_SLOW as exc:
                 raise StoreBusy from exc
             except _FULL as exc:
                 raise StorageFull from exc
-            else:
-                return rows
+            finally:
+                hang_up.cancel()
         raise StoreBusy
 
     def _give_up(self, connection: Any) -> None:
@@ -124,7 +117,7 @@ class Database:
     async def _release(self, connection: Any) -> None:
         # What was read or written stands, whether or not the line can be used again; the pool finds out.
         with contextlib.suppress(*GONE, pg.PostgresError):
-            await self._pool.release(connection)
+            await self._pool.release(connection, timeout=_LONGEST_WAIT_FOR_CONNECTION)
 
     async def close(self) -> None:
         try:
@@ -132,6 +125,14 @@ class Database:
                 await self._pool.close()
         except (TimeoutError, *GONE):
             self._pool.terminate()
+
+
+async def _in_one_transaction(connection: Any, statements: Statements) -> list[Row]:
+    rows: list[Row] = []
+    async with connection.transaction() if len(statements) > 1 else contextlib.nullcontext():
+        for sql, values in statements:
+            rows = await connection.fetch(sql, *values)
+    return rows
 
 
 __all__ = ["GONE", "Database", "Row"]

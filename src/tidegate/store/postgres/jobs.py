@@ -1,6 +1,7 @@
 """The job store's port on PostgreSQL: accepts and endings go in batches, everything else as a statement of its own."""
 
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import datetime
 from typing import Final, final
 
@@ -36,6 +37,8 @@ from tidegate.store.postgres.leasing import Settlement, Worker
 _ROW_SIZE: Final = 600
 """Bytes a job takes besides its body, roughly."""
 _SUSPECT_EVERY: Final = 1.0
+_ANSWERED_WITHIN: Final = 3.0
+_RELEASED: Final = Postponed(is_charged=False)
 _COUNTED_AGAIN_AFTER: Final = 2.0
 
 
@@ -60,11 +63,12 @@ class PostgresJobs:
         self._wake_ups = wake_ups
         self._accepts: GroupCommit[NewJob] = GroupCommit(self._accept_all, _nothing, limits)
         self._endings: GroupCommit[Settlement] = GroupCommit(self._settle_all, _nothing, limits)
-        self._unknown: frozenset[bytes] = frozenset()
-        """Tokens that were ours at the last renewal, and that nobody here had."""
         self._is_registered = False
         self._is_settled = False
         self._fleet = Fleet(is_settled=False)
+        self._unheard: dict[Lease, float] = {}
+        """Leases that are booked as ours and that we do not know of, and since when."""
+        self._unanswered: set[bytes] = set()
         self._suspect_after = 0.0
         self._counts: QueueCounts | None = None
         self._counted_at = 0.0
@@ -109,25 +113,23 @@ class PostgresJobs:
         return claimed + await leasing.claim(self._database, self._worker.id, room, fleet)
 
     async def renew(self, leases: Sequence[Lease]) -> Sequence[Lease]:
-        held, now = await leasing.renew(self._database, self._worker)
+        booked, now = await leasing.renew(self._database, self._worker)
         found = await leasing.fleet(self._database, self._worker.id)
         # Once settled always settled: whoever comes later waits for us.
         self._is_settled = self._is_settled or found.is_settled
         self._fleet = Fleet(found.members, found.place, self._is_settled)
         self._is_registered = True
         self._clock.set(now)
-        await self._let_go_of(
-            {token: held[token] for token in held.keys() - {lease.token for lease in leases}}
-        )
-        return [lease for lease in leases if lease.token in held]
+        await self._release_unheard(booked - set(leases))
+        return [lease for lease in leases if lease in booked]
 
-    async def _let_go_of(self, unknown: Mapping[bytes, Lease]) -> None:
-        """Where the line broke after a claim, jobs are ours that nobody here knows of. A claim is not under way for that long."""
-        lost = [lease for token, lease in unknown.items() if token in self._unknown]
-        self._unknown = frozenset(unknown)
-        if lost:
-            released = Postponed(is_charged=False)
-            await leasing.settle(self._database, [Settlement(lease, released, ()) for lease in lost])
+    async def _release_unheard(self, leases: AbstractSet[Lease]) -> None:
+        """Claims whose answer a broken line took: nobody runs these jobs, and as long as we live nobody would."""
+        now = self._clock.monotonic()
+        self._unheard = {lease: self._unheard.get(lease, now) for lease in leases}
+        lost = [lease for lease, since in self._unheard.items() if now - since >= _ANSWERED_WITHIN]
+        releases = [Settlement(lease, _RELEASED, ()) for lease in lost]
+        if releases and any(await self._settle_all(releases)):
             self._wake_ups.work_arrived()
 
     def fleet(self) -> Fleet:
@@ -191,7 +193,7 @@ class PostgresJobs:
         return await accepting.accept(self._database, jobs)
 
     async def _settle_all(self, settlements: Sequence[Settlement]) -> Settled:
-        return await leasing.settle(self._database, settlements)
+        return await leasing.settle(self._database, settlements, self._unanswered)
 
     def _announce(self, ended: Sequence[JobId]) -> None:
         for job_id in ended:

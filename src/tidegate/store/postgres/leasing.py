@@ -127,7 +127,7 @@ _RENEW: Final = sql(
         SELECT $1, $2, $3, $4, $5, ms, ms FROM moment
         ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at
     )
-    SELECT jobs.id, lease, ms FROM moment LEFT JOIN jobs ON worker = $1
+    SELECT ms, jobs.id, lease FROM moment LEFT JOIN jobs ON worker = $1
     """,
 )
 _FLEET: Final = sql(
@@ -263,13 +263,13 @@ async def rank_what_is_due(database: Database) -> None:
     await database.fetch(_RANK_DUE, _MOST_RANKED_AT_ONCE, float(TURNS_PER_PRIORITY_LEVEL))
 
 
-async def renew(database: Database, worker: Worker) -> tuple[dict[bytes, Lease], int]:
-    """The worker lives: the leases it holds, by their tokens, and the database's time in milliseconds."""
+async def renew(database: Database, worker: Worker) -> tuple[set[Lease], int]:
+    """The worker lives: the leases it has by the store's books, and the database's time in milliseconds."""
     rows = await database.fetch(
         _RENEW, worker.id, worker.host, worker.pid, list(worker.providers), worker.settings
     )
-    held = {row[1]: Lease(id_from_uuid(row[0]), row[1]) for row in rows if row[0] is not None}
-    return held, rows[0][2]
+    leases = {Lease(id_from_uuid(job_id), token) for _, job_id, token in rows if token is not None}
+    return leases, rows[0][0]
 
 
 async def fleet(database: Database, worker: UUID) -> Fleet:
@@ -289,9 +289,12 @@ async def leave(database: Database, worker: UUID) -> None:
     await database.fetch("DELETE FROM workers WHERE id = $1", worker)
 
 
-async def settle(database: Database, settlements: Sequence[Settlement]) -> list[bool]:
-    """End, postpone or release each job; ``False`` where the lease was lost and only calls were booked."""
-    ours = await _settle(database, settlements)
+async def settle(database: Database, settlements: Sequence[Settlement], unanswered: set[bytes]) -> list[bool]:
+    """End, postpone or release each job; ``False`` where the lease was lost and only calls were booked.
+
+    ``unanswered`` remembers tokens between tries: of endings that were sent, and may have been written.
+    """
+    ours = await _settle(database, settlements, unanswered)
     late = [found for found in settlements if found.lease.token not in ours and found.calls]
     if late:
         calls = [encode_calls(found.calls) for found in late]
@@ -299,14 +302,22 @@ async def settle(database: Database, settlements: Sequence[Settlement]) -> list[
     return [found.lease.token in ours for found in settlements]
 
 
-async def _settle(database: Database, settlements: Sequence[Settlement]) -> set[bytes]:
+async def _settle(
+    database: Database, settlements: Sequence[Settlement], unanswered: set[bytes]
+) -> set[bytes]:
     """Tokens of those that were ours to end."""
+    tokens = {found.lease.token for found in settlements}
     try:
-        return {row[0] for row in await database.fetch_or_unknown(_SETTLE, *_columns(settlements))}
+        rows = await database.fetch_or_unknown(_SETTLE, *_columns(settlements))
     except CommitUnknown:
-        settled = {row[0] for row in await database.fetch_patiently(_SETTLED, *_leases(settlements))}
-    rest = [found for found in settlements if found.lease.token not in settled]
-    return settled | {row[0] for row in await database.fetch(_SETTLE, *_columns(rest))} if rest else settled
+        unanswered |= tokens
+        rows = await database.fetch_patiently(_SETTLE, *_columns(settlements))
+    ours = {row[0] for row in rows}
+    earlier = [found for found in settlements if found.lease.token in unanswered - ours]
+    if earlier:
+        ours |= {row[0] for row in await database.fetch(_SETTLED, *_leases(earlier))}
+    unanswered -= tokens
+    return ours
 
 
 def _leases(settlements: Sequence[Settlement]) -> tuple[list[UUID], list[bytes]]:

@@ -125,7 +125,8 @@ class PostgresWakeUps:
         is_broken = asyncio.Event()
         connection.add_termination_listener(lambda _connection: is_broken.set())
         try:
-            await connection.add_listener(CHANNEL, lambda _c, _pid, _channel, payload: self.hear(payload))
+            async with asyncio.timeout(_ECHO_WITHIN):
+                await connection.add_listener(CHANNEL, lambda _c, _pid, _channel, payload: self.hear(payload))
             self._local.work_arrived()
             await self._look()
             while not is_broken.is_set() and await self._hears_itself(connection, is_broken):

@@ -1,0 +1,132 @@
+"""The primary dies and its standby takes over: what was acknowledged is there, and ends once."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import asyncpg
+import pytest
+
+from benchmarks.machine.postgres import PostgresServer, postgres_server, standby_of
+from support.fleet import Fleet, fleet
+from support.load import Load, until_all_ended
+from support.upstream_server import black_hole
+from tidegate.clock import SystemClock, SystemRng
+from tidegate.domain.secret import Secret
+from tidegate.mock_vendor import MockVendor
+from tidegate.store.postgres import PostgresOptions, PostgresStore
+
+pytestmark = pytest.mark.anyio
+
+BACK_WITHIN: Final = 15.0
+CAUGHT_UP_WITHIN: Final = 10.0
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[PostgresServer, PostgresServer]]:
+    with postgres_server() as primary, standby_of(primary) as standby:
+        yield primary, standby
+
+
+async def execute(url: str, *commands: str) -> None:
+    connection = await asyncpg.connect(url)
+    for command in commands:
+        await connection.execute(command)
+    await connection.close()
+
+
+async def wait_for_standby(primary: PostgresServer) -> None:
+    """From here on, every commit waits for it."""
+    await execute(
+        primary.url(), "ALTER SYSTEM SET synchronous_standby_names = '*'", "SELECT pg_reload_conf()"
+    )
+    connection = await asyncpg.connect(primary.url())
+    async with asyncio.timeout(CAUGHT_UP_WITHIN):
+        while (
+            await connection.fetchval("SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'")
+            != 1
+        ):
+            await asyncio.sleep(0.05)
+    await connection.close()
+
+
+async def test_the_primary_is_killed_and_the_standby_promoted(
+    tmp_path: Path, pair: tuple[PostgresServer, PostgresServer]
+) -> None:
+    primary, standby = pair
+    await wait_for_standby(primary)
+    await execute(primary.url(), "CREATE DATABASE tidegate")
+    url = f"postgresql://postgres@127.0.0.1:{primary.port},127.0.0.1:{standby.port}/tidegate"
+    async with MockVendor.serve(script={"rules": [{"model": "echo", "latency": 0.05}]}) as vendor:
+        with fleet(tmp_path, url, vendor.url, gateways=2, workers=2) as four:
+            await four.start()
+            loads = [Load(gateway.port, 4) for gateway in four.gateways]
+            loading = [asyncio.create_task(load.run()) for load in loads]
+            await asyncio.sleep(1.5)
+
+            # The control: whoever answers before the standby has it, answers now.
+            go_on = standby.pause("walreceiver")
+            await asyncio.sleep(0.2)
+            before = acknowledged(loads)
+            await asyncio.sleep(1)
+            meanwhile = acknowledged(loads)
+            primary.kill()
+            killed = time.monotonic()
+            go_on()
+            await execute(standby.url(), "SELECT pg_promote()")
+            waits = [await again(load, killed) for load in loads]
+            await asyncio.sleep(1)
+
+            for load in loads:
+                load.is_over = True
+            await asyncio.gather(*loading)
+            await until_all_ended(four.gateways[0].port, acknowledged(loads))
+            await four.stop()
+
+            assert len(before) > 50
+            assert meanwhile == before
+            assert max(waits) <= BACK_WITHIN
+            for load in loads:
+                assert load.statuses.keys() <= {202, 503}
+                assert load.unhelpful == 0
+            await assert_each_ended_once(four, acknowledged(loads))
+
+
+def acknowledged(loads: list[Load]) -> list[str]:
+    return [job_id for load in loads for job_id in load.acknowledged]
+
+
+async def again(load: Load, since: float) -> float:
+    """Seconds until the gateway accepts as before."""
+    found = len(load.acknowledged)
+    async with asyncio.timeout(2 * BACK_WITHIN):
+        while len(load.acknowledged) == found:
+            await asyncio.sleep(0.02)
+    return time.monotonic() - since
+
+
+async def assert_each_ended_once(found: Fleet, ids: list[str]) -> None:
+    assert len(set(ids)) == len(ids)
+    successes = await found.rows(
+        """SELECT job::text, count(*) FROM attempts WHERE "end" = 'succeeded' GROUP BY job"""
+    )
+    assert {count for _, count in successes} == {1}
+    assert {job for job, _ in successes} >= set(ids)
+    ((unfinished,),) = await found.rows("SELECT count(*) FROM jobs WHERE status <> 'completed'")
+    assert unfinished == 0
+
+
+async def test_a_host_that_does_not_even_refuse_is_not_waited_for(server: PostgresServer, url: str) -> None:
+    """A machine that lost its power, named first."""
+    name = url.rpartition("/")[2]
+    with black_hole() as nobody:
+        both = f"postgresql://postgres@127.0.0.1:{nobody},127.0.0.1:{server.port}/{name}"
+        began = time.monotonic()
+
+        store = await PostgresStore.open(PostgresOptions(Secret(both)), clock=SystemClock(), rng=SystemRng())
+        await store.jobs.check()
+
+        assert time.monotonic() - began < 3
+        await store.close()

@@ -1,0 +1,377 @@
+"""Lines to the database that break at the worst moment, or say nothing any more, or cannot be had."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+from typing import Any, Final
+
+import asyncpg
+import msgspec
+import pytest
+
+from benchmarks.machine.postgres import PostgresServer, postgres_server
+from support.fleet import PUBLIC_METRICS, fleet, zombie_writes
+from support.gateway import chat, gateway_with_vendor
+from support.lines import Lines, lines_to
+from support.load import until_all_ended
+from support.stores import ALICE, BOB, OPENAI, StoreUnderTest
+from tidegate import stores
+from tidegate.clock import SystemClock, SystemRng
+from tidegate.domain.errors import StoreError
+from tidegate.domain.jobs import Completed, JobId, NewJob
+from tidegate.domain.secret import Secret
+from tidegate.mock_vendor import MockVendor
+from tidegate.store.postgres import PostgresOptions, PostgresStore
+
+pytestmark = pytest.mark.anyio
+
+FOUND_WITHIN: Final = 15.0
+LISTENS_AGAIN_WITHIN: Final = 4.0
+LEASE: Final = 12.0
+TEXT: Final = "words that were never said before"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgresServer]:
+    with postgres_server(max_connections="30") as running:
+        yield running
+
+
+@pytest.fixture
+async def lines(server: PostgresServer) -> AsyncIterator[Lines]:
+    async with lines_to(server.port) as found:
+        yield found
+
+
+@pytest.fixture
+def through(lines: Lines, url: str) -> str:
+    """URL of the database, by way of the lines."""
+    return lines.url(url.rpartition("/")[2])
+
+
+async def open_store(url: str) -> PostgresStore:
+    return await PostgresStore.open(PostgresOptions(Secret(url)), clock=SystemClock(), rng=SystemRng())
+
+
+def a_job(**members: Any) -> NewJob:
+    return StoreUnderTest.new_job(_Maker(), **members)  # type: ignore[arg-type]
+
+
+class _Maker:
+    clock = SystemClock()
+    rng = SystemRng()
+
+
+async def rows(url: str, sql: str, *values: Any) -> list[Any]:
+    connection = await asyncpg.connect(url)
+    try:
+        return [tuple(row) for row in await connection.fetch(sql, *values)]
+    finally:
+        await connection.close()
+
+
+async def stored(url: str) -> int:
+    found = await rows(url, "SELECT count(*) FROM job_request WHERE position($1 IN body) > 0", TEXT.encode())
+    return int(found[0][0])
+
+
+# A COMMIT whose fate is unknown
+
+
+async def test_the_line_breaks_after_the_commit(tmp_path: Path, lines: Lines, through: str, url: str) -> None:
+    async with gateway_with_vendor(tmp_path, store={"url": through}) as (gateway, vendor):
+        await gateway.run()
+        lines.marker = TEXT.encode()
+
+        answer = await gateway.submit(chat(text=TEXT))
+
+        assert lines.breaks == 1
+        assert answer.status_code == 202
+        await gateway.ended(answer.json()["id"])
+        assert await stored(url) == 1
+        assert len(vendor.calls()) == 2
+
+
+async def test_the_line_breaks_before_the_server_hears(
+    tmp_path: Path, lines: Lines, through: str, url: str
+) -> None:
+    async with gateway_with_vendor(tmp_path, store={"url": through}) as (gateway, vendor):
+        await gateway.run()
+        lines.cuts_before = b""
+        lines.marker = TEXT.encode()
+
+        answer = await gateway.submit(chat(text=TEXT))
+
+        assert lines.breaks == 1
+        assert answer.status_code == 202
+        await gateway.ended(answer.json()["id"])
+        assert await stored(url) == 1
+        assert len(vendor.calls()) == 2
+
+
+async def test_the_database_is_gone_after_the_commit(
+    tmp_path: Path, lines: Lines, through: str, url: str
+) -> None:
+    same = {"idempotency-key": "one"}
+    async with gateway_with_vendor(tmp_path, store={"url": through}) as (gateway, vendor):
+        await gateway.run()
+        lines.on_break = lines.go_down
+        lines.marker = TEXT.encode()
+
+        answer = await gateway.submit(chat(text=TEXT), same)
+        lines.come_up()
+        repeated = await back(lambda: gateway.submit(chat(text=TEXT), same))
+
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "commit_unknown")
+        await gateway.ended(repeated.json()["id"])
+        assert await stored(url) == 1
+        assert len(vendor.calls()) == 2
+
+
+async def back(submit: Callable[[], Awaitable[Any]]) -> Any:
+    async with asyncio.timeout(FOUND_WITHIN):
+        while (answer := await submit()).status_code == 503:
+            await asyncio.sleep(0.1)
+    return answer
+
+
+async def test_a_claim_whose_answer_is_lost_is_given_back(lines: Lines, through: str) -> None:
+    room = 0x01020304
+    store = await open_store(through)
+    job_id = (await store.jobs.accept(a_job())).job.id
+    lines.marker = room.to_bytes(4, "big")
+
+    with pytest.raises(StoreError):
+        await store.jobs.claim({OPENAI: room})
+    too_early = await store.jobs.claim({OPENAI: 1})
+    async with asyncio.timeout(LEASE):
+        while not (claimed := await store.jobs.claim({OPENAI: 1})):
+            await store.jobs.renew([])
+            await asyncio.sleep(0.2)
+
+    assert too_early == []
+    assert [(job.lease.job_id, job.attempt, job.failed_attempts) for job in claimed] == [(job_id, 2, 0)]
+    await store.close()
+
+
+async def test_a_claim_that_was_heard_is_not_given_back(url: str) -> None:
+    """The control: also of a worker that knows of it a moment later than the store."""
+    store = await open_store(url)
+    await store.jobs.accept(a_job())
+    (job,) = await store.jobs.claim({OPENAI: 1})
+
+    await store.jobs.renew([])
+    for _ in range(4):
+        assert await store.jobs.renew([job.lease]) == [job.lease]
+        await asyncio.sleep(1)
+
+    assert await store.jobs.claim({OPENAI: 1}) == []
+    await store.close()
+
+
+async def test_an_ending_whose_answer_is_lost_is_ours(lines: Lines, through: str) -> None:
+    """Also when the database is away for so long that it is brought a second time."""
+    store = await open_store(through)
+    await store.jobs.accept(a_job())
+    (job,) = await store.jobs.claim({OPENAI: 1})
+    lines.on_break = lines.go_down
+    lines.marker = TEXT.encode()
+
+    with pytest.raises(StoreError):
+        await store.jobs.settle(job.lease, Completed(TEXT.encode()), ())
+    lines.come_up()
+
+    assert await store.jobs.settle(job.lease, Completed(TEXT.encode()), ())
+    await store.close()
+
+
+# A line that says nothing any more
+
+
+async def test_lines_that_fall_silent_are_found(lines: Lines, through: str, url: str) -> None:
+    near, far = await open_store(through), await open_store(url)
+    heard: list[JobId] = []
+    near.wake_ups.on_ended(heard.append)
+    await asyncio.gather(near.jobs.check(), near.jobs.pending_lanes(), near.jobs.next_due())
+    while not heard:
+        far.wake_ups.ended(JobId("first"))
+        await asyncio.sleep(0.1)
+
+    lines.fall_silent()
+    heard.clear()
+    began = time.monotonic()
+    accepts, hears = await asyncio.gather(
+        until(began, lambda: accepts_again(near)), until(began, lambda: hears_of(far, heard))
+    )
+
+    assert 1 < accepts <= FOUND_WITHIN, "the control: the lines were silent"
+    assert hears <= FOUND_WITHIN + LISTENS_AGAIN_WITHIN
+    await near.close()
+    await far.close()
+
+
+async def until(began: float, holds: Callable[[], Awaitable[bool]]) -> float:
+    """Seconds."""
+    async with asyncio.timeout(2 * FOUND_WITHIN):
+        while not await holds():
+            await asyncio.sleep(0.1)
+    return time.monotonic() - began
+
+
+async def accepts_again(store: PostgresStore) -> bool:
+    try:
+        await store.jobs.accept(a_job())
+    except StoreError:
+        return False
+    return True
+
+
+async def hears_of(other: PostgresStore, heard: list[JobId]) -> bool:
+    other.wake_ups.ended(JobId("second"))
+    return bool(heard)
+
+
+# A worker that is cut off
+
+
+async def test_a_worker_is_cut_off_from_the_database(
+    tmp_path: Path, lines: Lines, through: str, url: str
+) -> None:
+    ways = {"worker-0": through}
+    async with MockVendor.serve(script={"rules": [{"model": "echo", "latency": 1.0}]}) as vendor:
+        with fleet(tmp_path, url, vendor.url, gateways=1, workers=2, ways=ways, **PUBLIC_METRICS) as three:
+            await three.start()
+
+            # For less than a lease: whatever it ran it ends when it is back.
+            first = await three.submit(40)
+            await three.until_all_work()
+            lines.go_down()
+            await asyncio.sleep(4)
+            lines.come_up()
+            await until_all_ended(three.gateways[0].port, first)
+            brief = await three.ends()
+
+            # For longer: others have ended it by then, and what it brings is dropped.
+            second = await three.submit(40)
+            await three.until_all_work()
+            lines.go_down()
+            await until_all_ended(three.gateways[0].port, second)
+            lines.come_up()
+            async with asyncio.timeout(10):
+                while await zombie_writes(three.workers[0]) == 0:
+                    await asyncio.sleep(0.1)
+            again = await three.submit(10)
+            await until_all_ended(three.gateways[0].port, again)
+            await three.stop()
+            long = await three.ends()
+
+    assert brief == {"succeeded": 40}
+    assert long.pop("succeeded") == 90
+    assert long.keys() == {"worker_lost"}
+    assert 1 <= long["worker_lost"] < 40
+
+
+# No line to be had
+
+
+async def test_the_pool_is_exhausted(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = stores.postgres_options
+    monkeypatch.setattr(
+        stores, "postgres_options", lambda *given: msgspec.structs.replace(whole(*given), pool_size=2)
+    )
+    async with gateway_with_vendor(tmp_path, store={"url": url}) as (gateway, _):
+        await gateway.run()
+        store = gateway.gateway.store
+        assert isinstance(store, PostgresStore)
+        pool = store._database._pool
+        async with AsyncExitStack() as stack:
+            for _ in range(2):
+                await stack.enter_async_context(pool.acquire())
+            began = time.monotonic()
+
+            refused = await gateway.submit()
+
+            assert (refused.status_code, refused.json()["error"]["code"]) == (503, "store_busy")
+            assert "retry-after" in refused.headers
+            assert 1.5 < time.monotonic() - began < 4
+        await gateway.run()
+
+
+async def test_the_server_has_no_connection_left(tmp_path: Path, url: str) -> None:
+    async with gateway_with_vendor(tmp_path, store={"url": url}) as (gateway, _), AsyncExitStack() as stack:
+        await gateway.run()
+        others = await all_there_are(url, stack)
+        await others[0].execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'tidegate'"
+        )
+        await all_there_are(url, stack)
+        refused = await gateway.submit()
+        await stack.aclose()
+
+        accepted = await back(gateway.submit)
+
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "storage_unavailable")
+        assert "retry-after" in refused.headers
+        await gateway.ended(accepted.json()["id"])
+
+
+async def all_there_are(url: str, stack: AsyncExitStack) -> list[Any]:
+    taken: list[Any] = []
+    with suppress(asyncpg.TooManyConnectionsError):
+        while True:
+            taken.append(await asyncpg.connect(url))
+            stack.push_async_callback(taken[-1].close)
+    return taken
+
+
+# Transactions that PostgreSQL undoes
+
+
+async def test_a_deadlock_is_tried_again(url: str) -> None:
+    store = await open_store(url)
+    await store.jobs.accept(a_job(owner=ALICE))
+    await store.jobs.accept(a_job(owner=BOB))
+    other = await asyncpg.connect(url)
+    async with other.transaction():
+        await other.execute("UPDATE tails SET tail = tail WHERE owner = $1", BOB)
+        accepting = asyncio.gather(*[store.jobs.accept(a_job(owner=owner)) for owner in (ALICE, BOB)])
+        await asyncio.sleep(0.3)
+        await other.execute("UPDATE tails SET tail = tail WHERE owner = $1", ALICE)
+
+    await accepting
+
+    ((deadlocks,),) = await rows(
+        url, "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+    )
+    assert deadlocks == 1
+    assert await rows(url, "SELECT count(*) FROM jobs") == [(4,)]
+    await other.close()
+    await store.close()
+
+
+async def test_a_serialization_failure_is_tried_again(url: str) -> None:
+    name = url.rpartition("/")[2]
+    await rows(url, f"ALTER DATABASE {name} SET default_transaction_isolation = 'repeatable read'")
+    store = await open_store(url)
+    await store.jobs.accept(a_job())
+    other = await asyncpg.connect(url)
+    async with other.transaction():
+        await other.execute("UPDATE tails SET tail = tail")
+        accepting = asyncio.ensure_future(store.jobs.accept(a_job()))
+        await asyncio.sleep(0.3)
+
+    await accepting
+
+    assert await rows(url, "SELECT count(*) FROM jobs") == [(2,)]
+    await other.close()
+    await store.close()
+    async with asyncio.timeout(5):  # a session counts its own when it ends
+        while not await undone(url):
+            await asyncio.sleep(0.05)
+
+
+async def undone(url: str) -> int:
+    found = await rows(url, "SELECT xact_rollback FROM pg_stat_database WHERE datname = current_database()")
+    return int(found[0][0])
