@@ -28,8 +28,10 @@ from tidegate.store import copying
 from tidegate.store.copying import Comparison, SourceDamaged
 from tidegate.store.migrate import SchemaMismatch
 from tidegate.store.postgres import PostgresOptions, PostgresSource, PostgresStore, PostgresTarget, migrate
+from tidegate.store.postgres import copying as copying_from_postgres
 from tidegate.store.refusal import StoreRefused
 from tidegate.store.rows import sql
+from tidegate.store.sqlite import copying as copying_from_sqlite
 from tidegate.store.sqlite.copying import SqliteSource
 
 pytestmark = pytest.mark.anyio
@@ -251,6 +253,30 @@ async def test_a_copy_that_is_killed_goes_on_where_it_was(cli: Cli, tmp_path: Pa
     await (await PostgresStore.open(options(url), clock=SystemClock(), rng=SystemRng())).close()
 
 
+@pytest.mark.parametrize(
+    ("most_jobs", "most_bytes"), [(1, 2**24), (3, 2**24), (500, 1), (500, 100), (500, 140)]
+)
+async def test_batches_end_at_the_same_job_on_both_sides(
+    source: SqliteUnderTest, url: str, monkeypatch: pytest.MonkeyPatch, most_jobs: int, most_bytes: int
+) -> None:
+    for module in (copying_from_sqlite, copying_from_postgres):
+        monkeypatch.setattr(module, "MOST_JOBS", most_jobs)
+        monkeypatch.setattr(module, "MOST_BYTES", most_bytes)
+
+    assert (await copied(source, url)).is_equal
+    await assert_the_same(source.path, url)
+
+
+async def test_a_store_without_jobs(cli: Cli, tmp_path: Path, url: str) -> None:
+    empty = SqliteUnderTest(tmp_path / "data" / "tidegate.db")
+    empty.open()
+    await empty.store.close()
+
+    result = await run(cli, sqlite_url(empty), url, "--json")
+
+    assert (result.returncode, json.loads(result.stdout)["is_equal"]) == (0, True)
+
+
 @asynccontextmanager
 async def stuck(cli: Cli, source: SqliteUnderTest, url: str) -> AsyncIterator["subprocess.Popen[str]"]:
     """A copy that waits for somebody else in the middle of a batch; when it has ended nobody is in its way."""
@@ -346,6 +372,13 @@ async def test_a_damaged_result_is_exit_code_4(cli: Cli, source: SqliteUnderTest
     assert said.startswith(f"job {copying.text_of(id_of(source.path, 1))} is not what was written")
 
 
+async def test_what_postgresql_cannot_hold_is_named(source: SqliteUnderTest, url: str) -> None:
+    change(source.path, "UPDATE jobs SET request_id = 'a' || char(0) WHERE seq = 3")
+
+    with pytest.raises(StoreRefused, match=r"one of the jobs .* does not fit into PostgreSQL"):
+        await copied(source, url)
+
+
 def ids(path: Path) -> list[bytes]:
     """In the order of submission, which within a millisecond is not that of ids."""
     connection = apsw.Connection(str(path))
@@ -391,6 +424,7 @@ async def copied(source: SqliteUnderTest, url: str, tampering: Sequence[str] = (
         ("DELETE FROM jobs WHERE status = 'failed'", "jobs"),
         ("UPDATE jobs SET rank = rank + 1 WHERE status = 'completed'", "jobs"),
         ("UPDATE job_request SET body = set_byte(body, 0, get_byte(body, 0) # 1)", "job_request"),
+        ("DELETE FROM job_request WHERE job = (SELECT max(id::text)::uuid FROM jobs)", "job_request"),
         ("DELETE FROM job_result", "job_result"),
         ("UPDATE job_result SET body = set_byte(body, 0, 1)", "job_result"),
         ("DELETE FROM job_metadata", "job_metadata"),

@@ -75,14 +75,14 @@ class CopiedJob(Struct, frozen=True):
 
     id: bytes
     columns: JobColumns
-    body: bytes
+    body: bytes | None
     result: bytes | None
     metadata: bytes | None
     attempts: tuple[AttemptRow, ...]
 
     @property
     def size(self) -> int:
-        return len(self.body) + len(self.result or b"") + len(self.metadata or b"")
+        return len(self.body or b"") + len(self.result or b"") + len(self.metadata or b"")
 
     @property
     def is_held(self) -> bool:
@@ -312,7 +312,8 @@ class _Side:
     def add_jobs(self, jobs: Sequence[CopiedJob]) -> None:
         for job in jobs:
             self._add("jobs", (job.id, job.columns))
-            self._add("job_request", (job.id, job.body))
+            if job.body is not None:
+                self._add("job_request", (job.id, job.body))
             if job.result is not None:
                 self._add("job_result", (job.id, job.result))
             if job.metadata is not None:

@@ -228,7 +228,8 @@ class PostgresTarget(_Reading):
 
     async def _fill_jobs(self, jobs: Sequence[tuple[UUID, CopiedJob]]) -> None:
         await self._fill("jobs", ("id", *_COLUMNS), [(key, *astuple(job.columns)) for key, job in jobs])
-        await self._fill("job_request", ("job", "body"), [(key, job.body) for key, job in jobs])
+        bodies = [(key, job.body) for key, job in jobs if job.body is not None]
+        await self._fill("job_request", ("job", "body"), bodies)
         results = [(key, job.result) for key, job in jobs if job.result is not None]
         await self._fill("job_result", ("job", "body"), results)
         notes = [(key, job.metadata) for key, job in jobs if job.metadata is not None]
@@ -304,7 +305,7 @@ def _job(row: Any) -> CopiedJob:
     return CopiedJob(
         id=job_id.bytes,
         columns=JobColumns(*columns),
-        body=body if body is not None else b"",
+        body=body,
         result=result,
         metadata=metadata,
         attempts=tuple(AttemptRow(*attempt) for attempt in attempts or ()),
