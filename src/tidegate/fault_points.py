@@ -22,6 +22,7 @@ Point = Literal[
     "in_rescue",
     "in_prune",
     "in_migration",
+    "in_copy",
 ]
 POINTS: Final[tuple[Point, ...]] = get_args(Point)
 TEST_BUILD: Final = "TIDEGATE_TEST_BUILD"

@@ -11,8 +11,10 @@ import msgspec
 from tidegate.domain.secret import Secret
 from tidegate.ports import Clock, JobStore, KeyStore, Rng, WakeUps
 from tidegate.settings import Settings
+from tidegate.store.copying import Source, Target
 from tidegate.store.refusal import StoreRefused
 from tidegate.store.sqlite import SqliteOptions, SqliteStore
+from tidegate.store.sqlite.copying import SqliteSource
 from tidegate.store.wake_ups import LocalWakeUps
 
 if TYPE_CHECKING:
@@ -85,6 +87,23 @@ async def open_store(
         on_fatal=on_fatal,
         on_clock_step=on_clock_step,
     )
+
+
+async def open_source(settings: Settings, clock: Clock) -> Source:
+    """To be copied from; nobody else can use it meanwhile.
+
+    Raises ``StoreRefused``, ``AlreadyRunning`` or ``SchemaMismatch``.
+    """
+    if settings.store.is_shared:
+        source: Source = await driver(settings).PostgresSource.open(postgres_options(settings))
+        return source
+    return SqliteSource.open(settings.store.path, clock)
+
+
+async def open_target(settings: Settings, *, is_dry: bool) -> Target:
+    """To be copied into. Raises ``StoreRefused`` or ``SchemaMismatch``."""
+    target: Target = await driver(settings).PostgresTarget.open(postgres_options(settings), is_dry=is_dry)
+    return target
 
 
 def driver(settings: Settings) -> ModuleType:

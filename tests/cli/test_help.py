@@ -45,6 +45,7 @@ def test_all_commands_are_there() -> None:
         "token mint", "token inspect",
         "jobs submit", "jobs wait", "jobs list", "jobs show", "jobs cancel",
         "config check", "config show", "config schema",
+        "store copy",
     } <= commands  # fmt: skip
 
 

@@ -180,7 +180,8 @@ async def test_killed_while_it_makes_its_tables(gateway: GatewayProcess, vendor:
 
 
 def test_every_point_is_tried() -> None:
-    assert set(POINTS) == {*UNDER_LOAD, "in_release", "in_rescue", "in_prune", "in_migration"}
+    elsewhere = {"in_copy"}  # by the tests of `tidegate store copy`
+    assert set(POINTS) == {*UNDER_LOAD, "in_release", "in_rescue", "in_prune", "in_migration", *elsewhere}
 
 
 async def test_one_variable_alone_keeps_the_gateway_from_starting(

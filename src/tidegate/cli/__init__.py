@@ -22,6 +22,7 @@ _COMMANDS: Final = (
     ("config", "Check the configuration, show it, print its schema."),
     ("doctor", "Look at everything a healthy gateway needs."),
     ("migrate", "Bring the database up to date, or say what is missing."),
+    ("store", "Move a store: copy it into another database."),
     ("mock", "Run the mock vendor: an LLM provider that does what a script says."),
     ("local-model", "Run a small real model on this machine as a provider."),
 )

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import apsw
 from cyclopts import App, Parameter
@@ -16,12 +16,12 @@ from tidegate.cli.options import DEFAULT_OUTPUT, DEFAULT_SOURCE, Flag, Output, S
 from tidegate.cli.screen import Screen
 from tidegate.clock import SystemClock
 from tidegate.settings import Settings
-from tidegate.store.migrate import Migration, SchemaMismatch, migrations, pending
+from tidegate.store.migrate import Migration, SchemaMismatch, migrations
 from tidegate.store.refusal import StoreRefused
 from tidegate.store.sqlite import AlreadyRunning
 from tidegate.store.sqlite.connection import check_library, open_reader, open_writer, prepare_directory
 from tidegate.store.sqlite.lock import DirectoryLock
-from tidegate.store.sqlite.store import apply_migrations
+from tidegate.store.sqlite.store import apply_migrations, missing_migrations
 from tidegate.stores import driver, postgres_options
 
 app = App(
@@ -89,13 +89,7 @@ def _alone_with(path: Path) -> Iterator[None]:
 def _missing(path: Path) -> list[Migration]:
     connection = open_reader(path)
     try:
-        known: list[Any] = connection.execute(
-            "SELECT count(*) FROM sqlite_schema WHERE name = 'schema_migrations'"
-        ).fetchall()
-        if not known[0][0]:
-            return migrations("sqlite")
-        applied: list[Any] = connection.execute("SELECT number, checksum FROM schema_migrations").fetchall()
-        return pending(dict(applied), migrations("sqlite"))
+        return missing_migrations(connection)
     finally:
         connection.close()
 

@@ -12,11 +12,11 @@ from tidegate.settings.kinds import absolute
 from tidegate.settings.problems import Code, Refused, Trail
 from tidegate.settings.quantities import duration_text
 from tidegate.settings.report import Report
-from tidegate.settings.schema import ClientSettings, Settings
+from tidegate.settings.schema import ClientSettings, Settings, StoreSettings
 
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,30}):")
 _SQLITE: Final = "sqlite:///"
-_FORMS: Final = (
+STORE_URLS: Final = (
     "sqlite:///relative/path, sqlite:////absolute/path or postgresql://user:password@host:5432/name"
 )
 _POSTGRES: Final = ("postgresql", "postgres")
@@ -34,18 +34,21 @@ def with_paths(settings: Settings, report: Report) -> Settings:
         store = replace(store, url=f"{_SQLITE}{path}", path=path, place=str(path))
         return replace(settings, server=replace(server, data_dir=data_dir), store=store)
     try:
-        if _scheme_of(store.url) in _POSTGRES:
-            store = replace(store, is_shared=True, place=_place_of(store.url))
-            return replace(settings, server=replace(server, data_dir=data_dir), store=store)
-        path = sqlite_path(store.url)
+        store = with_place(store)
     except Refused as reason:
-        report.refused(("store", "url"), reason, _FORMS)
+        report.refused(("store", "url"), reason, STORE_URLS)
         return settings
-    if not report.document.has(("server", "data_dir")):
-        data_dir = path.parent
-    return replace(
-        settings, server=replace(server, data_dir=data_dir), store=replace(store, path=path, place=str(path))
-    )
+    if not store.is_shared and not report.document.has(("server", "data_dir")):
+        data_dir = store.path.parent
+    return replace(settings, server=replace(server, data_dir=data_dir), store=store)
+
+
+def with_place(store: StoreSettings) -> StoreSettings:
+    """With what its URL names. Raises ``Refused``."""
+    if _scheme_of(store.url) in _POSTGRES:
+        return replace(store, is_shared=True, place=_place_of(store.url))
+    path = sqlite_path(store.url)
+    return replace(store, path=path, place=str(path))
 
 
 def sqlite_path(url: str) -> Path:

@@ -7,7 +7,6 @@ from datetime import timedelta
 from typing import Any, Final, Self, TypeVar, final
 from uuid import UUID
 
-import asyncpg
 import msgspec
 
 from tidegate.domain.ids import uuid7
@@ -18,16 +17,16 @@ from tidegate.store.postgres import connection as connecting
 from tidegate.store.postgres.agreement import require_agreement
 from tidegate.store.postgres.clock import DatabaseClock
 from tidegate.store.postgres.connection import PostgresOptions
-from tidegate.store.postgres.database import GONE, Database
+from tidegate.store.postgres.copying import refuse_unfinished
+from tidegate.store.postgres.database import Database
 from tidegate.store.postgres.diagnosis import Diagnosis, inspect
 from tidegate.store.postgres.jobs import PostgresJobs
 from tidegate.store.postgres.keys import PostgresKeys
 from tidegate.store.postgres.leasing import Worker
 from tidegate.store.postgres.migrating import apply_migrations, missing
+from tidegate.store.postgres.refusing import FAILURES, refusal
 from tidegate.store.postgres.wake_ups import PostgresWakeUps
-from tidegate.store.refusal import StoreRefused
 
-_FAILURES: Final = (*GONE, asyncpg.PostgresError, ValueError, TimeoutError)
 _LONGEST_MIGRATION: Final = 3_600_000
 
 T = TypeVar("T")
@@ -69,8 +68,8 @@ class PostgresStore:
         warnings, now = await _alone(options, lambda connection: _check_and_migrate(connection, options))
         try:
             pool = await connecting.create_pool(options)
-        except _FAILURES as exc:
-            raise _refusal(options, exc) from exc
+        except FAILURES as exc:
+            raise refusal(options, exc) from exc
         database_clock = DatabaseClock(clock, on_clock_step)
         database_clock.set(now)
         database = Database(pool, clock, rng)
@@ -129,8 +128,8 @@ async def _alone(options: PostgresOptions, work: Callable[[Any], Awaitable[T]]) 
             return await work(connection)
         finally:
             connection.terminate()
-    except _FAILURES as exc:
-        raise _refusal(options, exc) from exc
+    except FAILURES as exc:
+        raise refusal(options, exc) from exc
 
 
 async def _check_and_migrate(connection: Any, options: PostgresOptions) -> tuple[tuple[str, ...], int]:
@@ -138,21 +137,5 @@ async def _check_and_migrate(connection: Any, options: PostgresOptions) -> tuple
     warnings = await connecting.check_server(connection, allow_unsafe=options.allow_unsafe)
     await apply_migrations(connection)
     await require_agreement(connection, options.settings)
+    await refuse_unfinished(connection)
     return warnings, await connection.fetchval("SELECT now_ms()")
-
-
-def _refusal(options: PostgresOptions, exc: Exception) -> StoreRefused:
-    match exc:
-        case asyncpg.InvalidPasswordError() | asyncpg.InvalidAuthorizationSpecificationError():
-            remedy = "the server does not accept user and password: check store.url"
-        case asyncpg.InvalidCatalogNameError():
-            remedy = "there is no such database: create it, or check store.url"
-        case asyncpg.InsufficientPrivilegeError():
-            remedy = f"the role may not do this ({exc}): grant it CREATE on the schema, or migrate with another role"
-        case ValueError():
-            remedy = f"the URL cannot be read ({exc}): it should look like postgresql://user:password@host:5432/name"
-        case asyncpg.PostgresError():
-            remedy = f"the server said: {exc}"
-        case _:
-            remedy = f"no server answers ({type(exc).__name__}): check host, port and network"
-    return StoreRefused(f"cannot use {options.place}: {remedy}")

@@ -12,7 +12,7 @@ from msgspec import Struct
 from tidegate import fault_points
 from tidegate.domain.ids import uuid7
 from tidegate.ports import Clock, Rng
-from tidegate.store.migrate import SchemaMismatch, migrations, pending
+from tidegate.store.migrate import Migration, SchemaMismatch, migrations, pending
 from tidegate.store.refusal import StoreRefused
 from tidegate.store.rows import moment
 from tidegate.store.sqlite.connection import check_library, open_writer, prepare_directory
@@ -160,6 +160,14 @@ def apply_migrations(connection: apsw.Connection) -> int:
                 (migration.number, migration.name, migration.checksum),
             )
     return len(todo)
+
+
+def missing_migrations(connection: apsw.Connection) -> list[Migration]:
+    """What the schema lacks; changes nothing. Raises ``SchemaMismatch``."""
+    if not fetch(connection, "SELECT 1 FROM sqlite_schema WHERE name = 'schema_migrations'", ()):
+        return migrations("sqlite")
+    applied = fetch(connection, "SELECT number, checksum FROM schema_migrations", ())
+    return pending(dict(applied), migrations("sqlite"))
 
 
 def _take_over(transaction: Transaction, clock: StoreClock) -> int:
