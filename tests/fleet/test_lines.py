@@ -10,6 +10,7 @@ from typing import Any, Final
 import asyncpg
 import msgspec
 import pytest
+import uvloop
 
 from support.fleet import PUBLIC_METRICS, fleet, zombie_writes
 from support.gateway import chat, gateway_with_vendor
@@ -24,6 +25,8 @@ from tidegate.domain.jobs import Completed, JobId, NewJob
 from tidegate.domain.secret import Secret
 from tidegate.mock_vendor import MockVendor
 from tidegate.store.postgres import PostgresOptions, PostgresStore
+from tidegate.store.postgres.connection import prepare
+from tidegate.store.postgres.database import GONE
 
 pytestmark = pytest.mark.anyio
 
@@ -216,6 +219,19 @@ async def accepts_again(store: PostgresStore) -> bool:
 async def hears_of(other: PostgresStore, heard: list[JobId]) -> bool:
     other.wake_ups.ended(JobId("second"))
     return bool(heard)
+
+
+def test_a_line_that_breaks_while_it_is_prepared(server: PostgresServer) -> None:
+    """On the event loop that a gateway runs on, whose closed sockets fail in a way of their own."""
+
+    async def prepare_what_is_broken() -> None:
+        connection: Any = await asyncpg.connect(server.url())
+        connection._transport.abort()
+        await asyncio.sleep(0.05)
+        await prepare(connection)
+
+    with pytest.raises(GONE):
+        uvloop.run(prepare_what_is_broken())
 
 
 # A worker that is cut off
