@@ -118,11 +118,13 @@ async def test_u2_many_cancelled_calls_leave_no_socket_and_no_thread() -> None:
             await asyncio.sleep(0)  # the server's own sockets close in the next turn of the loop
 
         await cancel_a_hundred()
-        before = count_files_and_threads()
+        files, threads = count_files_and_threads()
         for _ in range(3):
             await cancel_a_hundred()
 
-        assert count_files_and_threads() == before
+        files_now, threads_now = count_files_and_threads()
+        assert files_now == files
+        assert threads_now <= threads  # one that had nothing to do for a while may have gone
         assert upstream.connections == 400
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
@@ -12,8 +13,11 @@ import pytest
 from benchmarks.machine.postgres import PostgresServer, postgres_server, standby_of
 from support.fleet import Fleet, fleet
 from support.load import Load, until_all_ended
+from support.stores import new_job
 from support.upstream_server import black_hole
 from tidegate.clock import SystemClock, SystemRng
+from tidegate.domain.errors import CommitUnknown
+from tidegate.domain.jobs import Idempotency
 from tidegate.domain.secret import Secret
 from tidegate.mock_vendor import MockVendor
 from tidegate.store.postgres import PostgresOptions, PostgresStore
@@ -22,6 +26,7 @@ pytestmark = pytest.mark.anyio
 
 BACK_WITHIN: Final = 15.0
 CAUGHT_UP_WITHIN: Final = 10.0
+ONE: Final = Idempotency(scope_digest=b"1" * 32, fingerprint=b"f" * 32, keep_for=timedelta(hours=1))
 
 
 @pytest.fixture
@@ -35,6 +40,10 @@ async def execute(url: str, *commands: str) -> None:
     for command in commands:
         await connection.execute(command)
     await connection.close()
+
+
+async def open_store(url: str) -> PostgresStore:
+    return await PostgresStore.open(PostgresOptions(Secret(url)), clock=SystemClock(), rng=SystemRng())
 
 
 async def wait_for_standby(primary: PostgresServer) -> None:
@@ -118,6 +127,27 @@ async def assert_each_ended_once(found: Fleet, ids: list[str]) -> None:
     assert unfinished == 0
 
 
+async def test_what_no_standby_confirms_is_not_acknowledged(server: PostgresServer, url: str) -> None:
+    """Nor is it called lost: it may be there, and is, once only, when the same request comes again."""
+    store = await open_store(url)
+    job, again = (new_job(SystemClock(), SystemRng(), idempotency=ONE) for _ in range(2))
+    try:
+        await execute(
+            server.url(), "ALTER SYSTEM SET synchronous_standby_names = 'nobody'", "SELECT pg_reload_conf()"
+        )
+        await asyncio.sleep(0.3)
+
+        with pytest.raises(CommitUnknown):
+            await store.jobs.accept(job)
+    finally:
+        await execute(server.url(), "ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()")
+    await asyncio.sleep(0.3)
+    accepted = await store.jobs.accept(again)
+
+    assert (accepted.job.id, accepted.is_replay) == (job.id, True)
+    await store.close()
+
+
 async def test_a_host_that_does_not_even_refuse_is_not_waited_for(server: PostgresServer, url: str) -> None:
     """A machine that lost its power, named first."""
     name = url.rpartition("/")[2]
@@ -125,7 +155,7 @@ async def test_a_host_that_does_not_even_refuse_is_not_waited_for(server: Postgr
         both = f"postgresql://postgres@127.0.0.1:{nobody},127.0.0.1:{server.port}/{name}"
         began = time.monotonic()
 
-        store = await PostgresStore.open(PostgresOptions(Secret(both)), clock=SystemClock(), rng=SystemRng())
+        store = await open_store(both)
         await store.jobs.check()
 
         assert time.monotonic() - began < 3

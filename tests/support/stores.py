@@ -25,7 +25,7 @@ from tidegate.domain.jobs import (
     Outcome,
     Postponed,
 )
-from tidegate.ports import JobStore, KeyStore
+from tidegate.ports import Clock, JobStore, KeyStore, Rng
 from tidegate.store.postgres.wake_ups import PostgresWakeUps
 from tidegate.store.sqlite import SqliteOptions, SqliteStore
 from tidegate.store.wake_ups import LocalWakeUps
@@ -38,6 +38,30 @@ BODY: Final = b'{"model":"openai/echo","messages":[{"role":"user","content":"hi"
 RETRY: Final = Postponed(delay=timedelta(seconds=30))
 RELEASE: Final = Postponed(is_charged=False)
 REFUSED: Final = JobError("upstream_rejected", "provider openai: no", 400, Outcome.PROVIDER_ERROR, "openai")
+
+
+def new_job(clock: Clock, rng: Rng, **members: Any) -> NewJob:
+    """A job of Alice's; ``members`` replace what a test cares about."""
+    owner: Owner = members.pop("owner", ALICE)
+    lane: Lane = members.pop("lane", OPENAI)
+    option_names = ("result_ttl", "timeout", "max_attempts", "priority")
+    options = {name: members.pop(name) for name in option_names if name in members}
+    facts: dict[str, Any] = {
+        "id": JobId(uuid7(clock.now(), rng.secret_bytes(10))),
+        "request_type": RequestType.CHAT_COMPLETION,
+        "owner": owner,
+        "actor": None,
+        "model": f"{lane}/echo",
+        "candidates": (f"{lane}/echo",),
+        "lane": lane,
+        "weight": 1.0,
+        "options": Options(**options),
+        "passes_extra_params": False,
+        "request_id": "request-1",
+        "created_at": clock.now(),
+        "body": BODY,
+    }
+    return NewJob(**(facts | members))
 
 
 class StoreUnderTest(ABC):
@@ -59,27 +83,7 @@ class StoreUnderTest(ABC):
         """As after ``kill -9`` and a start, once the dead are known to be dead."""
 
     def new_job(self, **members: Any) -> NewJob:
-        """A job of Alice's; ``members`` replace what a test cares about."""
-        owner: Owner = members.pop("owner", ALICE)
-        lane: Lane = members.pop("lane", OPENAI)
-        option_names = ("result_ttl", "timeout", "max_attempts", "priority")
-        options = {name: members.pop(name) for name in option_names if name in members}
-        facts: dict[str, Any] = {
-            "id": JobId(uuid7(self.clock.now(), self.rng.secret_bytes(10))),
-            "request_type": RequestType.CHAT_COMPLETION,
-            "owner": owner,
-            "actor": None,
-            "model": f"{lane}/echo",
-            "candidates": (f"{lane}/echo",),
-            "lane": lane,
-            "weight": 1.0,
-            "options": Options(**options),
-            "passes_extra_params": False,
-            "request_id": "request-1",
-            "created_at": self.clock.now(),
-            "body": BODY,
-        }
-        return NewJob(**(facts | members))
+        return new_job(self.clock, self.rng, **members)
 
     async def accept(self, **members: Any) -> JobId:
         return (await self.jobs.accept(self.new_job(**members))).job.id
@@ -169,5 +173,5 @@ class SqliteUnderTest(StoreUnderTest):
 
 __all__ = [
     "ALICE", "ANONYMOUS", "BOB", "BODY", "GROQ", "OPENAI", "REFUSED", "RELEASE", "RETRY", "SqliteUnderTest",
-    "StoreUnderTest",
+    "StoreUnderTest", "new_job",
 ]  # fmt: skip

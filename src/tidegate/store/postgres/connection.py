@@ -116,7 +116,10 @@ def _hang_up(late: "asyncio.Future[Any]") -> None:
 
 async def prepare(connection: Any) -> None:
     """A commit that is acknowledged is on disk, whatever the role's default says; a broken line is noticed."""
-    _watch_line(connection)
+    try:
+        _watch_line(connection)
+    except ValueError as exc:  # uvloop's word for a socket that was closed meanwhile
+        raise ConnectionResetError from exc
     await connection.execute(_RAISE_COMMITS)
 
 
