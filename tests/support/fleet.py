@@ -59,11 +59,14 @@ class Fleet:
         assert [answer.status for answer in answers] == [202] * count
         return [answer.json()["id"] for answer in answers]
 
-    async def until_all_work(self, within: float = 10) -> None:
-        """Each worker has jobs that run."""
+    async def submit_until_all_work(self, within: float = 10) -> list[str]:
+        """Ids of so many jobs that each worker has some that run: nobody says who takes which."""
+        ids = []
         async with asyncio.timeout(within):
             while await self.rows("SELECT count(DISTINCT worker) FROM jobs") != [(len(self.workers),)]:
+                ids += await self.submit(10)
                 await asyncio.sleep(0.02)
+        return ids
 
     async def ends(self) -> dict[str, int]:
         """How many attempts ended in which way."""
