@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +18,10 @@ from msgspec.structs import replace
 from benchmarks import comparing, peering, publishing, results, soaking, tables
 from benchmarks.bench import QUICK, Measure, Server
 from benchmarks.comparing import NoSuchCommit, Pair
+from benchmarks.configuration import write_configuration
+from benchmarks.load import requests
 from benchmarks.machine import sockets
+from benchmarks.machine.http import fetch, free_port
 from benchmarks.machine.processes import environment_for, python
 from benchmarks.publishing import NotFitToPublish
 from benchmarks.report import Figure, Report
@@ -28,6 +32,7 @@ from benchmarks.soaking import Watched
 pytestmark = pytest.mark.anyio
 
 ROOT: Final = Path(__file__).resolve().parent.parent
+ANY_JOB: Final = "01a221e5-e19a-74b3-9a1d-d2c4da209272"
 DISK: Final = ROOT / ".cache" / "bench"
 
 
@@ -309,3 +314,37 @@ class TestPublish:
 
 def published() -> results.Results:
     return results.read(results.LATEST)
+
+
+def test_the_gateway_without_a_store_answers_as_the_other_does(tmp_path: Path) -> None:
+    """Yardstick (b) is wired by hand: it has to follow when the gateway's own wiring changes."""
+    port = free_port()
+    config = write_configuration(tmp_path, port, "http://127.0.0.1:9", concurrency=None)
+    (tmp_path / "result.json").write_bytes(b'{"found":true}')
+    command = python("benchmarks.children.hollow", str(config), str(tmp_path / "result.json"))
+    environment = environment_for(ROOT / "src")
+    with (
+        (tmp_path / "log").open("wb") as log,
+        subprocess.Popen(command, stdout=log, stderr=log, cwd=ROOT, env=environment) as hollow,
+    ):
+        try:
+            answer = until_answered(port, hollow)
+        finally:
+            hollow.kill()
+
+    assert json.loads(answer)["result"] == {"found": True}
+
+
+def until_answered(port: int, process: "subprocess.Popen[bytes]") -> bytes:
+    headers = {"authorization": f"Bearer {requests.KEY}"}
+    give_up = time.monotonic() + 20
+    while True:
+        try:
+            status, answer = fetch(port, "GET", f"{requests.CHAT}/{ANY_JOB}", headers=headers)
+        except OSError:
+            assert process.poll() is None
+            assert time.monotonic() < give_up
+            time.sleep(0.05)
+        else:
+            assert status == 200
+            return answer

@@ -15,7 +15,7 @@ from unittest.mock import patch
 import uvloop
 
 from benchmarks.children.settings import settings_from
-from tidegate import bootstrap, serving
+from tidegate import bootstrap, serving, stores
 from tidegate.domain.access import Reader
 from tidegate.domain.inference import RequestType
 from tidegate.domain.jobs import Accepted, Claimed, Idempotency, JobRef, JobState, Lane, NewJob, Status
@@ -64,7 +64,9 @@ class KeepsNothing:
             result=self._result,
         )
 
-    async def claim(self, lanes: Mapping[Lane, int]) -> Sequence[Claimed]:
+    async def claim(
+        self, lanes: Mapping[Lane, int], *, fleet: Mapping[Lane, int] | None = None
+    ) -> Sequence[Claimed]:
         return ()
 
 
@@ -78,7 +80,7 @@ async def serve(config: Path, result: bytes) -> None:
             store.jobs = KeepsNothing(store.jobs, result)  # type: ignore[assignment]  # stands in for the real one
             return store
 
-    with patch.object(bootstrap, "SqliteStore", HollowStore):
+    with patch.object(stores, "SqliteStore", HollowStore):
         gateway = await bootstrap.build(settings, on_fatal=print)
     process = serving.Process(gateway, serving.bind(settings.server.host, settings.server.port))
 
