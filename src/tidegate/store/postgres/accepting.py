@@ -8,13 +8,13 @@ from asyncpg import UniqueViolationError
 from tidegate.domain.errors import (
     CommitUnknown,
     Conflict,
-    ErrorCode,
     InvalidRequest,
     StoreBusy,
     StoreError,
 )
 from tidegate.domain.fairness import priority_offset
 from tidegate.domain.jobs import Accepted, Idempotency, JobState, NewJob, Status
+from tidegate.store.idempotency import job_is_gone, require_same_request
 from tidegate.store.postgres.database import Database, Row
 from tidegate.store.postgres.rows import (
     MOMENT,
@@ -152,19 +152,10 @@ async def replayed(database: Database, idempotency: Idempotency) -> JobState | N
     if not known:
         return None
     fingerprint, job_id = known[0]
-    if fingerprint != idempotency.fingerprint:
-        raise InvalidRequest(
-            ErrorCode.IDEMPOTENCY_KEY_REUSED,
-            "Idempotency-Key was used with a different request",
-            param="Idempotency-Key",
-        )
+    require_same_request(idempotency, fingerprint)
     rows = await database.fetch(_BY_ID, job_id)
     if not rows:
-        raise Conflict(
-            ErrorCode.IDEMPOTENT_JOB_GONE,
-            "the job of this Idempotency-Key no longer exists",
-            param="Idempotency-Key",
-        )
+        raise job_is_gone()
     return state_with_result(rows[0])
 
 

@@ -42,6 +42,7 @@ _CANCEL_ONE: Final = sql(
 _CANCEL_ALL: Final = sql(
     "WITH", MOMENT, _TARGET, "owner = $1 AND", _UNFINISHED, "FOR UPDATE OF j", _CANCEL, _ERROR_2, _DONE
 )
+DELETE_KEY: Final = "DELETE FROM virtual_keys WHERE id = $1 RETURNING id"
 _EXPIRE: Final = sql(
     "WITH",
     MOMENT,
@@ -117,9 +118,11 @@ async def cancel(database: Database, reader: Reader, ref: JobRef) -> Cancellatio
     return Cancellation(found, ended_now=bool(ended))
 
 
-async def cancel_all(database: Database, key_id: KeyId) -> list[JobId]:
-    """Every unfinished job of a virtual key is cancelled."""
-    rows = await database.fetch(_CANCEL_ALL, owner_of_key(key_id), *error_values(CANCELLED))
+async def delete_key_and_jobs(database: Database, key_id: KeyId) -> list[JobId]:
+    """The virtual key is gone, and with it every unfinished job of its own."""
+    rows = await database.fetch_last(
+        [(DELETE_KEY, (key_id,)), (_CANCEL_ALL, (owner_of_key(key_id), *error_values(CANCELLED)))]
+    )
     return [id_from_uuid(row[0]) for row in rows]
 
 

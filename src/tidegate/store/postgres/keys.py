@@ -11,7 +11,7 @@ from tidegate.domain.errors import Conflict, ErrorCode
 from tidegate.domain.ids import epoch_ms
 from tidegate.ports import WakeUps
 from tidegate.store.postgres.database import Database
-from tidegate.store.postgres.ending import cancel_all
+from tidegate.store.postgres.ending import DELETE_KEY, delete_key_and_jobs
 from tidegate.store.rows import sql
 
 _record: Final = msgspec.json.Decoder(VirtualKey)
@@ -65,9 +65,11 @@ class PostgresKeys:
             raise _taken(key, exc) from exc
 
     async def delete(self, key_id: KeyId, *, cancels_jobs: bool) -> bool:
-        if not await self._database.fetch("DELETE FROM virtual_keys WHERE id = $1 RETURNING id", key_id):
+        if not cancels_jobs:
+            return bool(await self._database.fetch(DELETE_KEY, key_id))
+        if await self.get(key_id) is None:
             return False
-        for job_id in await cancel_all(self._database, key_id) if cancels_jobs else ():
+        for job_id in await delete_key_and_jobs(self._database, key_id):
             self._wake_ups.ended(job_id)
         return True
 

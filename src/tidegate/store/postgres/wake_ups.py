@@ -14,8 +14,9 @@ from typing import Any, Final, final
 from tidegate.domain.errors import StoreError
 from tidegate.domain.jobs import JobId
 from tidegate.ports import Clock, Rng
-from tidegate.store.postgres.database import GONE, Database
+from tidegate.store.postgres.database import Database
 from tidegate.store.postgres.reading import ended as ended_among
+from tidegate.store.postgres.refusing import FAILURES
 from tidegate.store.wake_ups import LocalWakeUps, LocalWatch
 
 CHANNEL: Final = "tidegate"
@@ -115,7 +116,7 @@ class PostgresWakeUps:
         while True:
             try:
                 await self._listen(connect)
-            except (*GONE, StoreError, TimeoutError):
+            except (*FAILURES, StoreError):
                 pass
             await self._clock.sleep(self._rng.chance() * _LONGEST_PAUSE)
 

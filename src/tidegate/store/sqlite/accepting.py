@@ -3,8 +3,8 @@
 from datetime import timedelta
 from typing import Final
 
-from tidegate.domain.errors import Conflict, ErrorCode, InvalidRequest
 from tidegate.domain.jobs import Accepted, Idempotency, JobState, NewJob, Status
+from tidegate.store.idempotency import job_is_gone, require_same_request
 from tidegate.store.rows import sql, strings_to_json
 from tidegate.store.sqlite.damage import digest_of
 from tidegate.store.sqlite.reading import Query
@@ -104,17 +104,8 @@ def replayed(query: Query, idempotency: Idempotency, now: int) -> JobState | Non
     if not known:
         return None
     fingerprint, job_id = known[0]
-    if fingerprint != idempotency.fingerprint:
-        raise InvalidRequest(
-            ErrorCode.IDEMPOTENCY_KEY_REUSED,
-            "Idempotency-Key was used with a different request",
-            param="Idempotency-Key",
-        )
+    require_same_request(idempotency, fingerprint)
     rows = query(_BY_ID, (job_id, now))
     if not rows:
-        raise Conflict(
-            ErrorCode.IDEMPOTENT_JOB_GONE,
-            "the job of this Idempotency-Key no longer exists",
-            param="Idempotency-Key",
-        )
+        raise job_is_gone()
     return state_from_row(rows[0], result=result_from_row(rows[0]))
