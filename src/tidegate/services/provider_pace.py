@@ -10,6 +10,8 @@ from msgspec import Struct
 from tidegate.domain.fleet import ALONE, Fleet
 from tidegate.ports import Clock
 
+_USED: Final = 0.96
+"""Part of the allowed requests: what is held up on its way arrives together with what comes after it."""
 _CATCHES_UP: Final = 0.1
 """Seconds by which a call that came late may be made up for."""
 _TOKENS_SAVED: Final = 5.0
@@ -84,7 +86,7 @@ class ProviderPace:
     def _interval(self, provider: str) -> float:
         """Seconds from one request to the next."""
         requests = self._limits[provider].requests
-        return 60 / requests * self._fleet.share(provider).of if requests else 0.0
+        return 60 / (requests * _USED) * self._fleet.share(provider).of if requests else 0.0
 
     def _token_rate(self, provider: str) -> float:
         tokens = self._limits[provider].tokens

@@ -34,7 +34,8 @@ from tidegate.store.postgres.rows import CLAIMED_COLUMNS, MOMENT, claimed_from_r
 from tidegate.store.rows import encode_calls, encode_error, sql, strings_to_json
 
 LEASE: Final = timedelta(seconds=12)
-_LONGEST_GAP: Final = timedelta(seconds=3)
+_LONGEST_GAP: Final = timedelta(seconds=5)
+"""A renewal that was due during it comes right after it, and nobody's lease is over by then."""
 _STEADY_FOR: Final = timedelta(seconds=5)
 """Everybody's next renewal, and a second."""
 _MOST_RANKED_AT_ONCE: Final = 256
@@ -177,13 +178,14 @@ _BOOK_LATE: Final = """
     UPDATE attempts SET calls = g.calls FROM unnest($1::uuid[], $2::bytea[], $3::bytea[]) AS g (job, lease, calls)
     WHERE attempts.job = g.job AND attempts.lease = g.lease AND attempts.calls IS NULL
 """
+# Of two who look at once one waits for the other, and then comes with the older time: no step of the clock.
 _RESCUE: Final = sql(
     "WITH",
     MOMENT,
     """,
     steady AS MATERIALIZED (
         UPDATE watch SET
-            steady_since = CASE WHEN ms BETWEEN looked_at AND looked_at + $8 THEN steady_since ELSE ms END,
+            steady_since = CASE WHEN abs(ms - looked_at) <= $8::bigint THEN steady_since ELSE ms END,
             looked_at = ms
         FROM moment RETURNING ms - steady_since >= $9 AS long_enough
     ),
