@@ -7,8 +7,9 @@ import asyncpg
 import pytest
 
 from support.postgres_store import PostgresUnderTest
-from support.stores import OPENAI
-from tidegate.domain.jobs import Completed
+from support.stores import ALICE, OPENAI
+from tidegate.domain.access import AllOwners, OwnedBy
+from tidegate.domain.jobs import Completed, JobFilter, Status
 from tidegate.store.postgres.connection import PostgresOptions
 
 pytestmark = pytest.mark.anyio
@@ -70,6 +71,27 @@ async def test_reads_do_not_grow_with_the_backlog(deceived: PostgresUnderTest) -
     assert after_claim - read <= MOST * BATCH
     assert after_settle - after_claim <= MOST * BATCH
     assert after_sweeps - after_settle <= MOST * BATCH
+
+
+async def test_a_page_reads_no_more_than_it_shows(deceived: PostgresUnderTest) -> None:
+    """Of few among many others too: what has failed, or runs, while thousands wait."""
+    store = deceived
+    await accept_many(store, MANY)
+    (running,) = await store.claim(1)
+    pages = [
+        JobFilter(statuses=(Status.PROCESSING,)),
+        JobFilter(statuses=(Status.COMPLETED, Status.FAILED)),
+        JobFilter(),
+    ]
+
+    for reader in (AllOwners(), OwnedBy(ALICE)):
+        for wanted in pages:
+            before = await flushed(store)
+            page = await store.jobs.list(reader, wanted, limit=BATCH, newest_first=True, after=None)
+            assert await flushed(store) - before <= 3 * BATCH
+            assert [job.state.id for job in page.jobs if job.state.status is Status.PROCESSING] == (
+                [running.id] if Status.PROCESSING in wanted.statuses else []
+            )
 
 
 async def accept_many(store: PostgresUnderTest, count: int) -> None:

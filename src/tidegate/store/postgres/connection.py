@@ -28,6 +28,7 @@ _SETTINGS: Final = {
     "jit": "off",
     # Every statement has an index to go by; a plan made while a table was empty must not outlive that.
     "enable_seqscan": "off",
+    "enable_bitmapscan": "off",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
 }

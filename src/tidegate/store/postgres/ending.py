@@ -48,7 +48,7 @@ _EXPIRE: Final = sql(
     MOMENT,
     _TARGET,
     reading.DEADLINE,
-    "<= ms ORDER BY",
+    "<= (SELECT ms FROM moment) ORDER BY",
     reading.DEADLINE,
     """
         LIMIT $1 FOR UPDATE OF j SKIP LOCKED
@@ -72,8 +72,8 @@ _PRUNE: Final = sql(
     """,
     gone AS MATERIALIZED (
         DELETE FROM jobs WHERE id = ANY(ARRAY(
-            SELECT id FROM jobs, moment WHERE expires_at <= ms ORDER BY expires_at LIMIT $1
-            FOR UPDATE OF jobs SKIP LOCKED
+            SELECT id FROM jobs WHERE expires_at <= (SELECT ms FROM moment) ORDER BY expires_at LIMIT $1
+            FOR UPDATE SKIP LOCKED
         )) RETURNING id
     ),
     attempts_gone AS (DELETE FROM attempts WHERE job IN (SELECT id FROM gone)),
@@ -93,7 +93,7 @@ _PRUNE_RECORDS: Final = sql(
             SELECT greatest(coalesce(j.expires_at, j.deadline_at), ms + 1000) FROM jobs j
             WHERE j.id = i.job_id AND (j.expires_at IS NULL OR j.expires_at > ms)
         ) AS until
-        FROM idempotency i, moment WHERE keep_until <= ms ORDER BY keep_until LIMIT $1 FOR UPDATE OF i SKIP LOCKED
+        FROM idempotency i, moment WHERE keep_until <= (SELECT ms FROM moment) ORDER BY keep_until LIMIT $1 FOR UPDATE OF i SKIP LOCKED
     ),
     kept AS (
         UPDATE idempotency i SET keep_until = due.until FROM due

@@ -48,9 +48,9 @@ _RANK_DUE: Final = sql(
     fresh AS MATERIALIZED (
         SELECT id, lane, owner, weight, priority, row_number() OVER (ORDER BY run_at, id) AS n
         FROM (
-            SELECT id, lane, owner, weight, priority, run_at FROM jobs, moment
-            WHERE status = 'pending' AND rank IS NULL AND run_at <= ms
-            ORDER BY run_at LIMIT $1 FOR UPDATE OF jobs SKIP LOCKED
+            SELECT id, lane, owner, weight, priority, run_at FROM jobs
+            WHERE status = 'pending' AND rank IS NULL AND run_at <= (SELECT ms FROM moment)
+            ORDER BY run_at LIMIT $1 FOR UPDATE SKIP LOCKED
         ) due
     ),
     """,
