@@ -150,7 +150,9 @@ async def page(
     values.append(limit + 1)
     order: LiteralString = "DESC" if newest_first else "ASC"
     most = ("LIMIT", _PLACES[len(values)])
-    parts.extend(("ORDER BY uuid_send(j.id)", order, *most, ") found ORDER BY found.id", order, *most, _LISTED, order))
+    parts.extend(
+        ("ORDER BY uuid_send(j.id)", order, *most, ") found ORDER BY found.id", order, *most, _LISTED, order)
+    )
     found = await database.fetch(sql(*parts), *values)
     jobs = tuple(_details(row) for row in found[:limit])
     return JobPage(jobs, next_after=jobs[-1].state.id if len(found) > limit else None)
