@@ -96,14 +96,28 @@ class Bench:
         source: Path | None = None,
         concurrency: int | None = None,
         store: str | None = None,
+        works: bool = True,
     ) -> AsyncIterator[Server]:
         """``tidegate serve`` as a user starts it, with an empty store: an SQLite file, or the database at ``store``."""
         directory, port = self.new_directory("gateway"), free_port()
         config = write_configuration(
             directory, port, vendor_url(vendor), concurrency=concurrency, store=store
         )
-        command = python("tidegate", "serve", "--config", str(config))
+        command = python("tidegate", "serve", *([] if works else ["--no-worker"]), "--config", str(config))
         with self._start(command, directory, source=source) as child:
+            await self.until_ready(child, port, "/readyz")
+            yield Server(child, port, directory)
+
+    @asynccontextmanager
+    async def worker(self, vendor: Server, *, store: str, concurrency: int) -> AsyncIterator[Server]:
+        """``tidegate work`` on the database at ``store``, with so many jobs at once."""
+        directory, port = self.new_directory("worker"), free_port()
+        config = write_configuration(directory, port, vendor_url(vendor), concurrency=None, store=store)
+        command = python(
+            "tidegate", "work", "--config", str(config),
+            "--concurrency", str(concurrency), "--metrics-port", str(port),
+        )  # fmt: skip
+        with self._start(command, directory) as child:
             await self.until_ready(child, port, "/readyz")
             yield Server(child, port, directory)
 

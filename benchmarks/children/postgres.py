@@ -7,7 +7,7 @@ from uuid import UUID
 
 from msgspec.structs import replace
 
-from benchmarks.children import dialogue
+from benchmarks.children import dialogue, filling
 from benchmarks.load.requests import chat_body
 from tidegate.clock import SystemClock, SystemRng
 from tidegate.domain.access import KeyId, owner_of_key
@@ -82,7 +82,13 @@ async def talk(url: str, _directory: str) -> None:
         await database.fetch("TRUNCATE jobs, job_request, job_result, attempts, tails, lanes")
         return {}
 
-    await dialogue.answer({"accept": accept, "accept_alone": accept_alone, "jobs": jobs, "empty": empty})
+    async def fill(count: int) -> dict[str, Any]:
+        await filling.fill(url, count)
+        return {}
+
+    await dialogue.answer(
+        {"accept": accept, "accept_alone": accept_alone, "jobs": jobs, "empty": empty, "fill": fill}
+    )
 
 
 async def _clients(seconds: float, waiting: int, step: Any) -> dict[str, Any]:

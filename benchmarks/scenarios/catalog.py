@@ -5,7 +5,18 @@ from typing import Final
 
 from benchmarks.bench import Bench
 from benchmarks.report import Report
-from benchmarks.scenarios import backlog, credentials, end_to_end, memory, poll, postgres, store, submit
+from benchmarks.scenarios import (
+    backlog,
+    credentials,
+    end_to_end,
+    fleet,
+    memory,
+    poll,
+    postgres,
+    store,
+    submit,
+    volume,
+)
 
 Scenario = Callable[[Bench], Awaitable[Report]]
 
@@ -18,6 +29,8 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "backlog": backlog.run,
     "memory": memory.run,
     "postgres": postgres.run,
+    "fleet": fleet.run,
+    "volume": volume.run,
 }
 
 
