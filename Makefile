@@ -69,8 +69,9 @@ bench-compare: setup ## this tree against another commit, in turns: make bench-c
 bench-peers: setup ## other gateways on the same vendor; installs them under .cache
 	$(BIN)/python -m benchmarks peers
 
-soak: setup ## half load for ten minutes: nothing may grow, nothing get lost
-	$(BIN)/python -m benchmarks soak --minutes $(or $(MINUTES),10)
+soak: setup ## half load for ten minutes, nothing may grow or get lost: make soak MINUTES=5 STORE=postgres RATE=1000
+	$(BIN)/python -m benchmarks soak --minutes $(or $(MINUTES),10) $(if $(RATE),--rate $(RATE)) \
+		$(if $(filter postgres,$(STORE)),--postgres)
 
 clean: ## remove what can be made again
 	rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -93,15 +93,19 @@ def compare(
 def soak(
     *,
     minutes: Annotated[float, Parameter(help="How long.")] = 10.0,
+    rate: Annotated[
+        float | None, Parameter(help="Jobs a second; half of what the gateway can do by default.")
+    ] = None,
+    postgres: Annotated[bool, Parameter(help="On PostgreSQL instead of SQLite.", negative="")] = False,
     json: Annotated[Path | None, Parameter(help="Where the result goes, if anywhere.")] = None,
     directory: Annotated[Path, Parameter(help="Folder on a real disk for stores.")] = ROOT
     / ".cache"
     / "bench",
 ) -> int:
-    """Half the highest load for minutes: nothing may grow, nothing get lost. Exit code 1 when something does."""
+    """A steady load for minutes: nothing may grow, nothing get lost. Exit code 1 when something does."""
     with work_folder(directory) as folder, Display(1) as display:
         bench = Bench(ROOT / "src", folder, Pace(), display.say)
-        report = in_loop(soaking.soak(bench, minutes))
+        report = in_loop(soaking.soak(bench, minutes, rate=rate, on_postgres=postgres))
         machine = results.this_machine(require_real_disk(folder), bench.cores.note)
     found = results.Results(results.commit_of(ROOT), results.now(), bench.pace, machine, [report])
     if json is not None:

@@ -2,12 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from statistics import mean
-from typing import Final
+from typing import Any, Final, TypeVar
 
+import asyncpg
 from msgspec.structs import replace
 
 from benchmarks.bench import CLIENTS, Bench, Server
@@ -16,6 +17,7 @@ from benchmarks.load import requests
 from benchmarks.load.loops import open_loop
 from benchmarks.load.session import Load
 from benchmarks.machine import sockets
+from benchmarks.machine.postgres import PostgresServer, postgres_server
 from benchmarks.machine.proc import resident_bytes
 from benchmarks.report import Check, Figure, Report, at_most
 from benchmarks.samples import Sample, best_rate
@@ -31,8 +33,10 @@ _MORE_DESCRIPTORS: Final = 4
 _LEFT: Final = 2
 _REST: Final = 60.0
 """Seconds: twice as long as the gateway keeps idle connections."""
-_TTL: Final = "30"
+_TTL: Final = 30
 """Seconds a result is kept: what is soaked includes erasing."""
+_ERASED_WITHIN: Final = 45
+"""Seconds after that: looked for every half minute, and erased in pieces."""
 _WARM_UP: Final = 0.2
 """Share of the time that does not count: until as much is erased as comes in."""
 
@@ -40,14 +44,17 @@ _WARM_UP: Final = 0.2
 class Watched:
     """What was seen every few seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, store: Callable[[], float]) -> None:
+        """``store`` tells what the store takes on disk, in MiB."""
+        self._store = store
         self.at: list[float] = []
         self.resident: list[float] = []
         self.descriptors: list[int] = []
         """Without connections to the vendor: that pool breathes with the load, up to its size."""
         self.calls: list[int] = []
         """Connections to the vendor."""
-        self.wal: list[float] = []
+        self.store: list[float] = []
+        """MiB: of the WAL on SQLite, of all tables and indexes on PostgreSQL."""
 
     def look(self, gateway: Server, vendor: Server, now: float) -> None:
         calls = _calls(gateway, vendor)
@@ -55,13 +62,17 @@ class Watched:
         self.resident.append(resident_bytes(gateway.child.pid) / _MIB)
         self.descriptors.append(len(list(Path(f"/proc/{gateway.child.pid}/fd").iterdir())) - calls)
         self.calls.append(calls)
-        self.wal.append(_wal(gateway.directory))
+        self.store.append(self._store())
 
     def more_descriptors(self) -> float:
         """In the last quarter than in the one before it, on average."""
-        quarter = max(1, len(self.descriptors) // 4)
-        last, before = self.descriptors[-quarter:], self.descriptors[-2 * quarter : -quarter]
-        return mean(last) - mean(before or last)
+        last, before = _last_quarters(self.descriptors)
+        return mean(last) - mean(before)
+
+    def store_growth(self) -> float:
+        """The most it took in the last quarter, of the most in the one before it."""
+        last, before = _last_quarters(self.store)
+        return max(last) / max(before)
 
     def slope(self) -> float:
         """MiB a minute, least squares over all looks after the warm-up."""
@@ -75,28 +86,70 @@ class Watched:
         return 60 * sum((a - middle) * (r - level) for a, r in zip(at, resident, strict=True)) / spread
 
 
-async def soak(bench: Bench, minutes: float) -> Report:
-    """Submit, run and erase at half the highest rate."""
-    submit = requests.submit(requests.chat_body(1024), x_bf_async_job_result_ttl=_TTL)
-    async with bench.vendor() as vendor, bench.gateway(vendor) as gateway:
-        rate = best_rate([await run_jobs(gateway, vendor, submit, _PROBE) for _ in range(_PROBES)]) / 2
+async def soak(
+    bench: Bench, minutes: float, *, rate: float | None = None, on_postgres: bool = False
+) -> Report:
+    """Submit, run and erase; at half the highest rate unless it is given."""
+    submit = requests.submit(requests.chat_body(1024), x_bf_async_job_result_ttl=str(_TTL))
+    async with AsyncExitStack() as stack:
+        server = stack.enter_context(postgres_server()) if on_postgres else None
+        vendor = await stack.enter_async_context(bench.vendor())
+        store = server.url() if server is not None else None
+        gateway = await stack.enter_async_context(bench.gateway(vendor, store=store))
+        if rate is None:
+            rate = best_rate([await run_jobs(gateway, vendor, submit, _PROBE) for _ in range(_PROBES)]) / 2
         before, completed_before = finished(gateway), completed(gateway)
         bench.say(f"{minutes:g} minutes at {rate:.0f} jobs/s")
         load = Load(gateway.port, lambda: submit, CLIENTS)
-        async with watching(gateway, vendor) as watched:
+        watched = Watched(lambda: _wal(gateway.directory) if server is None else server.data_bytes() / _MIB)
+        async with watching(gateway, vendor, watched):
             sample = await open_loop(load, gateway.meter(vendor), minutes * 60, rate=rate)
         lost = await _lost(gateway, before + sample.count)
+        kept = [] if server is None else await _kept(server, sample.rate)
         failed = sample.count - lost - (completed(gateway) - completed_before)
         left = await _left_at_rest(gateway, vendor, min(_REST, minutes * 60))
+    of_store = on_sqlite(watched) if server is None else [*on_disk(watched), *kept]
     return Report(
         "soak",
         [Figure("submit, run, settle, erase", [_told(sample, watched)])],
-        checks(watched, lost=lost, failed=failed, left=left),
+        [*of_store, *checks(watched, lost=lost, failed=failed, left=left)],
     )
 
 
+def on_sqlite(watched: Watched) -> list[Check]:
+    return [at_most("largest WAL", max(watched.store), _WAL_LIMIT, "MiB")]
+
+
+def on_disk(watched: Watched) -> list[Check]:
+    """What is erased makes room for what comes: the tables do not grow."""
+    return [
+        at_most(
+            "tables and indexes in the last quarter, of the third",
+            watched.store_growth(),
+            1.05,
+            note=f"{watched.store[-1]:.0f} MiB at the end, {max(watched.store):.0f} at most",
+        )
+    ]
+
+
+async def _kept(server: PostgresServer, rate: float) -> list[Check]:
+    connection: Any = await asyncpg.connect(server.url())
+    try:
+        rows = await connection.fetchval("SELECT count(*) FROM jobs")
+    finally:
+        await connection.close()
+    return [
+        at_most(
+            "jobs kept at the end, of those of the last 75 s",
+            rows / (rate * (_TTL + _ERASED_WITHIN)),
+            1.0,
+            note=f"{rows} rows at {rate:.0f} jobs/s with a TTL of {_TTL} s",
+        )
+    ]
+
+
 def checks(watched: Watched, *, lost: int, failed: int, left: int) -> list[Check]:
-    """What has to hold at the end."""
+    """What has to hold at the end, whatever the store."""
     return [
         at_most(
             "growth of resident memory",
@@ -105,7 +158,6 @@ def checks(watched: Watched, *, lost: int, failed: int, left: int) -> list[Check
             "MiB/min",
             note=f"{watched.resident[-1]:.0f} MiB at the end",
         ),
-        at_most("largest WAL", max(watched.wal), _WAL_LIMIT, "MiB"),
         at_most(
             "more descriptors in the last quarter than in the third",
             watched.more_descriptors(),
@@ -123,17 +175,26 @@ def checks(watched: Watched, *, lost: int, failed: int, left: int) -> list[Check
     ]
 
 
+T = TypeVar("T", int, float)
+
+
+def _last_quarters(values: list[T]) -> tuple[list[T], list[T]]:
+    """The last quarter, and the one before it."""
+    quarter = max(1, len(values) // 4)
+    last, before = values[-quarter:], values[-2 * quarter : -quarter]
+    return last, before or last
+
+
 def _told(sample: Sample, watched: Watched) -> Sample:
     return replace(sample, facts={"most_mib": max(watched.resident)})
 
 
 @asynccontextmanager
-async def watching(gateway: Server, vendor: Server) -> AsyncIterator[Watched]:
+async def watching(gateway: Server, vendor: Server, watched: Watched) -> AsyncIterator[None]:
     """Looks as long as the load lasts. Raises what made looking impossible: half a look would pass for a whole one."""
-    watched = Watched()
     task = asyncio.create_task(_watch(gateway, vendor, watched))
     try:
-        yield watched
+        yield
     finally:
         task.cancel()
         with suppress(asyncio.CancelledError):

@@ -177,7 +177,8 @@ class TestSoak:
         [
             ({"resident": [100 + minute * 1.2 / 12 for minute in range(120)]}, "growth of resident memory"),
             ({"descriptors": [80 + look / 7 for look in range(120)]}, "more descriptors in the last quarter"),
-            ({"wal": [4.0] * 60 + [65.0] + [4.0] * 59}, "largest WAL"),
+            ({"store": [4.0] * 30 + [65.0] + [4.0] * 89}, "largest WAL"),
+            ({"store": [40 + look / 10 for look in range(120)]}, "tables and indexes in the last quarter"),
         ],
     )
     def test_what_grows_fails(self, seen: dict[str, Any], complaint: str) -> None:
@@ -213,12 +214,14 @@ class TestSoak:
         gateway = cast(Server, SimpleNamespace(child=child, port=1, directory=ROOT))
 
         with pytest.raises(FileNotFoundError):
-            async with soaking.watching(gateway, gateway):
+            async with soaking.watching(gateway, gateway, Watched(lambda: 0.0)):
                 await asyncio.sleep(0)
 
-    def test_a_short_one_from_end_to_end(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("where", [[], ["--postgres", "--rate", "300"]], ids=["sqlite", "postgres"])
+    def test_a_short_one_from_end_to_end(self, where: list[str], tmp_path: Path) -> None:
         place = tmp_path / "soak.json"
-        done = benchmarks("soak", "--minutes", "0.05", "--json", str(place), "--directory", str(DISK))
+        short = ("--minutes", "0.05", "--json", str(place), "--directory", str(DISK))
+        done = benchmarks("soak", *where, *short)
 
         assert place.exists(), done.stderr
         checks = results.read(place).reports[0].checks
@@ -229,17 +232,21 @@ class TestSoak:
 
 def watched(**seen: list[float]) -> Watched:
     """Ten minutes in which nothing happened but what is given."""
-    found = Watched()
+    found = Watched(lambda: 0.0)
     found.at = [5.0 * look for look in range(120)]
     found.resident = seen.get("resident", [100.0] * 120)
     found.descriptors = [int(count) for count in seen.get("descriptors", [80] * 120)]
     found.calls = [54] * 120
-    found.wal = seen.get("wal", [4.0] * 120)
+    found.store = seen.get("store", [4.0] * 120)
     return found
 
 
 def missed(seen: Watched, *, lost: int = 0, failed: int = 0, left: int = 0) -> list[str]:
-    found = soaking.checks(seen, lost=lost, failed=failed, left=left)
+    found = [
+        *soaking.on_sqlite(seen),
+        *soaking.on_disk(seen),
+        *soaking.checks(seen, lost=lost, failed=failed, left=left),
+    ]
     return [check.name for check in found if not check.is_met]
 
 
