@@ -73,11 +73,28 @@ class Fleet:
         return dict(await self.rows('SELECT "end", count(*) FROM attempts GROUP BY "end"'))
 
     async def rows(self, sql: str, *values: Any) -> list[Any]:
-        connection = await asyncpg.connect(self.url)
-        try:
-            return [tuple(row) for row in await connection.fetch(sql, *values)]
-        finally:
-            await connection.close()
+        return await rows(self.url, sql, *values)
+
+
+async def rows(url: str, sql: str, *values: Any) -> list[Any]:
+    """Of a statement on a connection of its own."""
+    connection = await asyncpg.connect(url)
+    try:
+        return [tuple(row) for row in await connection.fetch(sql, *values)]
+    finally:
+        await connection.close()
+
+
+async def assert_each_ended_once(found: Fleet, acknowledged: Sequence[str]) -> None:
+    """No id was given out twice, and each job, of those that were acknowledged and of the others, has one success."""
+    assert len(set(acknowledged)) == len(acknowledged)
+    successes = await found.rows(
+        """SELECT job::text, count(*) FROM attempts WHERE "end" = 'succeeded' GROUP BY job"""
+    )
+    assert {count for _, count in successes} == {1}
+    assert {job for job, _ in successes} >= set(acknowledged)
+    counts = await found.rows("SELECT (SELECT count(*) FROM jobs), (SELECT count(*) FROM job_result)")
+    assert counts == [(len(successes), len(successes))]
 
 
 async def zombie_writes(member: GatewayProcess) -> int:
