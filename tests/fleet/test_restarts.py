@@ -8,20 +8,18 @@ import json
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pytest
 
 from benchmarks.machine.postgres import PostgresServer
-from support.fleet import Fleet, assert_each_ended_once, fleet, rows
-from support.load import Load, acknowledged, again, until_all_ended
+from support.fleet import Fleet, rows, under_load
+from support.load import again
 from support.processes import GatewayProcess
-from tidegate.mock_vendor import MockVendor
 
 pytestmark = pytest.mark.anyio
 
@@ -32,30 +30,6 @@ RESUMES_WITHIN: Final = 5.0
 SLACK: Final = 1.0
 PAUSE: Final = 0.9
 """Between two log lines of a process about it."""
-
-
-@asynccontextmanager
-async def under_load(
-    directory: Path, url: str, of_each: int, **sections: Any
-) -> AsyncIterator[tuple[Fleet, list[Load]]]:
-    """Gateways and workers. At the end everything that was accepted has ended, once."""
-    async with MockVendor.serve(script={"rules": [{"model": "echo", "latency": 0.05}]}) as vendor:
-        with fleet(directory, url, vendor.url, gateways=of_each, workers=of_each, **sections) as found:
-            await found.start()
-            loads = [Load(gateway.port, 4) for gateway in found.gateways]
-            loading = [asyncio.create_task(load.run()) for load in loads]
-
-            yield found, loads
-
-            for load in loads:
-                load.is_over = True
-            await asyncio.gather(*loading)
-            await until_all_ended(found.gateways[0].port, acknowledged(loads))
-            await found.stop()
-            for load in loads:
-                assert load.statuses.keys() <= {202, 503}
-                assert load.unhelpful == 0
-            await assert_each_ended_once(found, acknowledged(loads))
 
 
 async def test_the_database_is_restarted(
