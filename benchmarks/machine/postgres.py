@@ -54,7 +54,7 @@ class PostgresServer:
                 stdout=log,
                 stderr=log,
                 cwd="/",
-                **_identity(),
+                **identity(),
             )
         give_up = time.monotonic() + READY_WITHIN
         while not self._is_ready():
@@ -126,7 +126,7 @@ class PostgresServer:
             stdout=subprocess.DEVNULL,
             stdin=subprocess.DEVNULL,
             cwd="/",
-            **_identity(),
+            **identity(),
         )
 
     def _own(self, path: Path) -> None:
@@ -138,7 +138,7 @@ class PostgresServer:
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def _identity() -> dict[str, Any]:
+def identity() -> dict[str, Any]:
     return {"user": _NOBODY, "group": _NOBODY, "extra_groups": []} if _AS_ROOT else {}
 
 

@@ -133,6 +133,7 @@ def postgres_options(
         Secret(store.url),
         place=store.place,
         listen_url=Secret(store.listen_url) if store.listen_url is not None else None,
+        pooler=store.pooler,
         allow_unsafe=store.allow_unsafe_settings,
         loss_budget=settings.async_.worker_loss_budget,
         commit_wait=store.commit_wait.total_seconds(),

@@ -11,8 +11,8 @@ import asyncpg
 import pytest
 
 from benchmarks.machine.postgres import PostgresServer, postgres_server, standby_of
-from support.fleet import Fleet, fleet
-from support.load import Load, until_all_ended
+from support.fleet import assert_each_ended_once, fleet
+from support.load import Load, acknowledged, again, until_all_ended
 from support.stores import new_job
 from support.upstream_server import black_hole
 from tidegate.clock import SystemClock, SystemRng
@@ -85,7 +85,7 @@ async def test_the_primary_is_killed_and_the_standby_promoted(
             killed = time.monotonic()
             go_on()
             await execute(standby.url(), "SELECT pg_promote()")
-            waits = [await again(load, killed) for load in loads]
+            waits = [await again(load, killed, 2 * BACK_WITHIN) for load in loads]
             await asyncio.sleep(1)
 
             for load in loads:
@@ -101,30 +101,6 @@ async def test_the_primary_is_killed_and_the_standby_promoted(
                 assert load.statuses.keys() <= {202, 503}
                 assert load.unhelpful == 0
             await assert_each_ended_once(four, acknowledged(loads))
-
-
-def acknowledged(loads: list[Load]) -> list[str]:
-    return [job_id for load in loads for job_id in load.acknowledged]
-
-
-async def again(load: Load, since: float) -> float:
-    """Seconds until the gateway accepts as before."""
-    found = len(load.acknowledged)
-    async with asyncio.timeout(2 * BACK_WITHIN):
-        while len(load.acknowledged) == found:
-            await asyncio.sleep(0.02)
-    return time.monotonic() - since
-
-
-async def assert_each_ended_once(found: Fleet, ids: list[str]) -> None:
-    assert len(set(ids)) == len(ids)
-    successes = await found.rows(
-        """SELECT job::text, count(*) FROM attempts WHERE "end" = 'succeeded' GROUP BY job"""
-    )
-    assert {count for _, count in successes} == {1}
-    assert {job for job, _ in successes} >= set(ids)
-    ((unfinished,),) = await found.rows("SELECT count(*) FROM jobs WHERE status <> 'completed'")
-    assert unfinished == 0
 
 
 async def test_what_no_standby_confirms_is_not_acknowledged(server: PostgresServer, url: str) -> None:

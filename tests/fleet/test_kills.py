@@ -15,8 +15,8 @@ from typing import Any, Final
 import pytest
 
 from benchmarks.machine.postgres import PostgresServer
-from support.fleet import Fleet, fleet
-from support.load import Load, until_all_ended
+from support.fleet import Fleet, assert_each_ended_once, fleet
+from support.load import Load, acknowledged, until_all_ended
 from support.processes import GatewayProcess
 from tidegate.mock_vendor import MockVendor
 
@@ -25,6 +25,8 @@ pytestmark = pytest.mark.anyio
 KILLS: Final = int(os.environ.get("TIDEGATE_FLEET_KILLS", "50"))
 DATABASE_KILLS: Final = int(os.environ.get("TIDEGATE_DATABASE_KILLS", "3"))
 RUNNING_AGAIN_WITHIN: Final = 15.0
+MOST_DOWN: Final = 3
+"""At once. Where starting takes longer than the pause between two kills, there must be a worker left to take over."""
 OURS: Final[dict[str, Any]] = {"async": {"worker_loss_budget": 100}}
 """These kills are ours, not the jobs'."""
 
@@ -53,10 +55,9 @@ async def test_random_processes_are_killed_under_load(
 
         while len(starting) < KILLS:
             await asyncio.sleep(chance.uniform(0.2, 0.8))
-            running = [member for member in seven.members if member not in down]
-            if not running:
+            if len(down) == MOST_DOWN:
                 continue
-            victim = chance.choice(running)
+            victim = chance.choice([member for member in seven.members if member not in down])
             victim.kill()
             if victim in seven.workers:
                 kills.append(time.time())
@@ -67,18 +68,22 @@ async def test_random_processes_are_killed_under_load(
         for load in loads:
             load.is_over = True
         await asyncio.gather(*loading)
-        acknowledged = [job_id for load in loads for job_id in load.acknowledged]
-        await until_all_ended(seven.gateways[0].port, acknowledged)
+        ids = acknowledged(loads)
+        await until_all_ended(seven.gateways[0].port, ids)
         await seven.stop()
 
         record_property("tried", KILLS)
-        assert len(acknowledged) == len(set(acknowledged)) > 10 * KILLS
-        await assert_each_ended_once(seven, acknowledged)
+        assert len(ids) > 10 * KILLS
+        await assert_each_ended_once(seven, ids)
         await assert_taken_over_in_time(seven, kills)
 
 
 async def test_the_database_is_killed_under_load(
-    tmp_path: Path, url: str, server: PostgresServer, vendor: MockVendor
+    tmp_path: Path,
+    url: str,
+    server: PostgresServer,
+    vendor: MockVendor,
+    record_property: Callable[[str, object], None],
 ) -> None:
     with fleet(tmp_path, url, vendor.url, gateways=2, workers=2, **OURS) as four:
         await four.start()
@@ -96,25 +101,16 @@ async def test_the_database_is_killed_under_load(
         for load in loads:
             load.is_over = True
         await asyncio.gather(*loading)
-        acknowledged = [job_id for load in loads for job_id in load.acknowledged]
-        await until_all_ended(four.gateways[0].port, acknowledged)
+        ids = acknowledged(loads)
+        await until_all_ended(four.gateways[0].port, ids)
         await four.stop()
 
+        record_property("tried", DATABASE_KILLS)
         assert all(now > then for now, then in zip(after, before, strict=True)), "a gateway did not come back"
         for load in loads:
             assert load.statuses.keys() <= {202, 503}
             assert load.unhelpful == 0
-        await assert_each_ended_once(four, acknowledged)
-
-
-async def assert_each_ended_once(found: Fleet, acknowledged: list[str]) -> None:
-    successes = await found.rows(
-        """SELECT job::text, count(*) FROM attempts WHERE "end" = 'succeeded' GROUP BY job"""
-    )
-    assert {count for _, count in successes} == {1}
-    assert {job for job, _ in successes} >= set(acknowledged)
-    counts = await found.rows("SELECT (SELECT count(*) FROM jobs), (SELECT count(*) FROM job_result)")
-    assert counts == [(len(successes), len(successes))]
+        await assert_each_ended_once(four, ids)
 
 
 async def assert_taken_over_in_time(found: Fleet, kills: list[float]) -> None:

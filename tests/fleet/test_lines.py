@@ -13,7 +13,7 @@ import pytest
 import uvloop
 
 from benchmarks.machine.postgres import PostgresServer, postgres_server
-from support.fleet import PUBLIC_METRICS, fleet, zombie_writes
+from support.fleet import PUBLIC_METRICS, fleet, rows, zombie_writes
 from support.gateway import chat, gateway_with_vendor
 from support.lines import Lines, lines_to
 from support.load import until_all_ended
@@ -60,14 +60,6 @@ async def open_store(url: str) -> PostgresStore:
 
 def a_job(**members: Any) -> NewJob:
     return new_job(SystemClock(), SystemRng(), **members)
-
-
-async def rows(url: str, sql: str, *values: Any) -> list[Any]:
-    connection = await asyncpg.connect(url)
-    try:
-        return [tuple(row) for row in await connection.fetch(sql, *values)]
-    finally:
-        await connection.close()
 
 
 async def stored(url: str) -> int:
@@ -369,6 +361,33 @@ async def test_a_serialization_failure_is_tried_again(url: str) -> None:
     async with asyncio.timeout(5):  # a session counts its own when it ends
         while not await undone(url):
             await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("state", ["40001", "40P01"])
+async def test_what_is_undone_every_time_is_refused(tmp_path: Path, url: str, state: str) -> None:
+    """After five tries, and the next submit of the same is the first."""
+    same = {"idempotency-key": "one"}
+    async with gateway_with_vendor(tmp_path, store={"url": url}) as (gateway, vendor):
+        await rows(url, "CREATE SEQUENCE tries")  # what counts is not undone with the rest
+        await rows(
+            url,
+            f"""CREATE FUNCTION undo() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                PERFORM nextval('tries'); RAISE SQLSTATE '{state}'; END $$""",
+        )
+        await rows(url, "CREATE TRIGGER undo BEFORE INSERT ON jobs EXECUTE FUNCTION undo()")
+
+        refused = await gateway.submit(chat(text=TEXT), same)
+        tries = await rows(url, "SELECT last_value FROM tries")
+        left = await stored(url)
+        await rows(url, "DROP TRIGGER undo ON jobs")
+        accepted = await gateway.submit(chat(text=TEXT), same)
+
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "store_busy")
+        assert "retry-after" in refused.headers
+        assert (tries, left) == ([(5,)], 0)
+        assert accepted.status_code == 202
+        await gateway.ended(accepted.json()["id"])
+        assert len(vendor.calls()) == 1
 
 
 async def undone(url: str) -> int:

@@ -125,6 +125,26 @@ async def test_commits_that_a_role_has_weakened_are_raised(
     await store.close()
 
 
+async def test_behind_a_pooler_every_transaction_brings_what_is_ours(
+    url: str, server: PostgresServer
+) -> None:
+    """And takes it along: the next one of that session may be anybody's."""
+    name = url.rpartition("/")[2]
+    await execute(server.url(), f"ALTER DATABASE {name} SET synchronous_commit = off")
+    ours = """SELECT current_setting('synchronous_commit'), current_setting('lock_timeout'),
+        current_setting('statement_timeout'), current_setting('enable_seqscan')"""
+    store = await opened(url, pooler=True, pool_size=1)
+
+    within = await store._database.fetch(ours)
+    async with store._database._pool.acquire() as connection:
+        outside = await connection.fetch(ours)
+        kept = await connection.fetchval("SELECT count(*) FROM pg_prepared_statements WHERE name <> ''")
+
+    assert tuple(within[0]) == ("on", "2s", "5s", "off")
+    assert (tuple(outside[0]), kept) == (("off", "0", "0", "on"), 0)
+    await store.close()
+
+
 async def test_a_schema_of_a_newer_version(url: str) -> None:
     await (await opened(url)).close()
     await execute(url, "INSERT INTO schema_migrations (number, name, checksum) VALUES (9999, 'later', '')")

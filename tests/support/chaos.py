@@ -36,6 +36,21 @@ TRIALS: Final = (
     Trial("errors", "tests/store/test_io_errors.py", "TIDEGATE_IO_ERRORS", 100_000, least=100_000),
     Trial("flips", "tests/store/test_flipped_bits.py", "TIDEGATE_FLIPS", 2_000, least=50),
     Trial("kills", "tests/scenarios/test_crash.py", "TIDEGATE_KILLS", 200),
+    Trial(
+        "fleet",
+        "tests/fleet/test_kills.py::test_random_processes_are_killed_under_load",
+        "TIDEGATE_FLEET_KILLS",
+        300,
+    ),
+    Trial(
+        "database",
+        "tests/fleet/test_kills.py::test_the_database_is_killed_under_load",
+        "TIDEGATE_DATABASE_KILLS",
+        20,
+        least=3,
+    ),
+    Trial("restarts", "tests/fleet/test_restarts.py", "TIDEGATE_DATABASE_RESTARTS", 20, least=2),
+    Trial("pooler", "tests/fleet/test_pooler.py", "TIDEGATE_POOLER_RESTARTS", 20, least=2),
     Trial("seeds", "tests/simulation", "TIDEGATE_SEEDS", 20_000),
     Trial("sequences", "tests/properties", "TIDEGATE_SEQUENCES", 50_000),
 )

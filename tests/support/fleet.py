@@ -13,9 +13,10 @@ import asyncpg
 
 from benchmarks.machine.postgres import PostgresServer
 from support.gateway import CHAT, configuration
-from support.load import BODY, HEADERS
+from support.load import BODY, HEADERS, Load, acknowledged, until_all_ended
 from support.processes import GatewayProcess, gateway_process
 from support.wire import Connection
+from tidegate.mock_vendor import MockVendor
 
 PUBLIC_METRICS: Final[dict[str, Any]] = {"metrics": {"public": True}}
 SERVE: Final = ("tidegate", "serve", "--no-worker", "--config")
@@ -73,11 +74,28 @@ class Fleet:
         return dict(await self.rows('SELECT "end", count(*) FROM attempts GROUP BY "end"'))
 
     async def rows(self, sql: str, *values: Any) -> list[Any]:
-        connection = await asyncpg.connect(self.url)
-        try:
-            return [tuple(row) for row in await connection.fetch(sql, *values)]
-        finally:
-            await connection.close()
+        return await rows(self.url, sql, *values)
+
+
+async def rows(url: str, sql: str, *values: Any) -> list[Any]:
+    """Of a statement on a connection of its own."""
+    connection = await asyncpg.connect(url)
+    try:
+        return [tuple(row) for row in await connection.fetch(sql, *values)]
+    finally:
+        await connection.close()
+
+
+async def assert_each_ended_once(found: Fleet, acknowledged: Sequence[str]) -> None:
+    """No id was given out twice, and each job, of those that were acknowledged and of the others, has one success."""
+    assert len(set(acknowledged)) == len(acknowledged)
+    successes = await found.rows(
+        """SELECT job::text, count(*) FROM attempts WHERE "end" = 'succeeded' GROUP BY job"""
+    )
+    assert {count for _, count in successes} == {1}
+    assert {job for job, _ in successes} >= set(acknowledged)
+    counts = await found.rows("SELECT (SELECT count(*) FROM jobs), (SELECT count(*) FROM job_result)")
+    assert counts == [(len(successes), len(successes))]
 
 
 async def zombie_writes(member: GatewayProcess) -> int:
@@ -114,6 +132,30 @@ def fleet(
             [member(f"gateway-{number}") for number in range(gateways)],
             [member(f"worker-{number}") for number in range(workers)],
         )
+
+
+@asynccontextmanager
+async def under_load(
+    directory: Path, url: str, of_each: int, **sections: Any
+) -> AsyncIterator[tuple[Fleet, list[Load]]]:
+    """Gateways and workers. At the end everything that was accepted has ended, once."""
+    async with MockVendor.serve(script={"rules": [{"model": "echo", "latency": 0.05}]}) as vendor:
+        with fleet(directory, url, vendor.url, gateways=of_each, workers=of_each, **sections) as found:
+            await found.start()
+            loads = [Load(gateway.port, 4) for gateway in found.gateways]
+            loading = [asyncio.create_task(load.run()) for load in loads]
+
+            yield found, loads
+
+            for load in loads:
+                load.is_over = True
+            await asyncio.gather(*loading)
+            await until_all_ended(found.gateways[0].port, acknowledged(loads))
+            await found.stop()
+            for load in loads:
+                assert load.statuses.keys() <= {202, 503}
+                assert load.unhelpful == 0
+            await assert_each_ended_once(found, acknowledged(loads))
 
 
 @asynccontextmanager

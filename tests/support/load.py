@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,6 +31,8 @@ class Load:
         """What it was refused for."""
         self.unhelpful = 0
         """Refusals that did not say when to come again."""
+        self.refused_at: list[float] = []
+        """By the wall clock."""
         self.is_over = False
 
     async def run(self) -> None:
@@ -49,7 +52,21 @@ class Load:
                 else:
                     self.codes[answer.json()["error"]["code"]] += 1
                     self.unhelpful += "retry-after" not in answer.headers
+                    self.refused_at.append(time.time())
                     await asyncio.sleep(0.02)
+
+
+def acknowledged(loads: Sequence[Load]) -> list[str]:
+    return [job_id for load in loads for job_id in load.acknowledged]
+
+
+async def again(load: Load, since: float, within: float) -> float:
+    """Seconds from ``since``, monotonic, until the gateway accepts as before."""
+    found = len(load.acknowledged)
+    async with asyncio.timeout(within):
+        while len(load.acknowledged) == found:
+            await asyncio.sleep(0.02)
+    return time.monotonic() - since
 
 
 async def until_all_ended(port: int, ids: list[str]) -> None:

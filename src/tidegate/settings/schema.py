@@ -94,9 +94,15 @@ class StoreSettings(Struct, frozen=True):
         UrlOrNothing | None,
         _setting(
             "A direct connection to PostgreSQL for LISTEN, past a transaction pooler; empty: only look. "
-            "Unset: as store.url."
+            "Unset: as store.url, unless store.pooler is set."
         ),
     ] = None
+    pooler: Annotated[
+        bool,
+        _setting(
+            "store.url leads to a transaction pooler, such as PgBouncer. Costs each transaction four more round trips."
+        ),
+    ] = False
     allow_unsafe_settings: Annotated[
         bool, _setting("Start although PostgreSQL may lose what it has committed.")
     ] = False

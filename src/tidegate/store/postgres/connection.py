@@ -1,8 +1,9 @@
 """Connecting to PostgreSQL, and what a server has to promise before a 202 may rest on it."""
 
 import asyncio
+import contextlib
 import socket
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from types import MappingProxyType
 from typing import Any, Final, cast
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
@@ -14,15 +15,21 @@ from tidegate.domain.secret import Secret
 from tidegate.store.postgres.database import GONE
 from tidegate.store.refusal import StoreRefused
 
+BY_WAY_OF_A_POOLER: Final = (
+    "store.url leads to a pooler, which keeps what a session is told from the server: set store.pooler: true, "
+    "or connect directly"
+)
 _OLDEST: Final = 140_000
 _CONNECT_WITHIN: Final = 5.0
-_STATEMENT_WITHIN: Final = 5.0
+_STATEMENT_WITHIN: Final = 5
 _RAISE_COMMITS: Final = """
-    SELECT set_config('synchronous_commit', 'on', false)
+    SELECT set_config('synchronous_commit', 'on', {is_local})
     WHERE current_setting('synchronous_commit') IN ('off', 'local', 'remote_write')
 """
+_ONLY_ON_A_PRIMARY: Final = "SET LOCAL transaction_read_only = off"
+_NAME: Final = {"application_name": "tidegate"}
 _SETTINGS: Final = {
-    "application_name": "tidegate",
+    "statement_timeout": f"{_STATEMENT_WITHIN}s",
     "lock_timeout": "2s",
     "idle_in_transaction_session_timeout": "10s",
     "jit": "off",
@@ -40,7 +47,9 @@ class PostgresOptions(Struct, frozen=True):
     place: str = "the database"
     """As it may be shown."""
     listen_url: Secret | None = None
-    """A direct connection for LISTEN; empty: only look. ``None``: as ``url``."""
+    """A direct connection for LISTEN; empty: only look. ``None``: as ``url``, where that is one."""
+    pooler: bool = False
+    """At ``url`` every transaction may get another connection: nothing of ours is left to a session."""
     allow_unsafe: bool = False
     loss_budget: int = 3
     commit_wait: float = 0.0
@@ -50,34 +59,66 @@ class PostgresOptions(Struct, frozen=True):
     settings: Mapping[str, object] = MappingProxyType({})
     """By name, JSON values: what all workers on the database have to agree on."""
 
+    @property
+    def listener(self) -> Secret | None:
+        """Where to listen; ``None``: nowhere."""
+        if self.listen_url is None:
+            return None if self.pooler else self.url
+        return self.listen_url if self.listen_url.reveal() else None
 
-async def connect(url: Secret, *, timeout_ms: int = round(_STATEMENT_WITHIN * 1000)) -> Any:
-    """A connection of our kind. Raises what asyncpg raises."""
+
+async def connect(url: Secret, *, is_pooled: bool = False, **settings: str) -> Any:
+    """A connection of our kind; ``settings`` replace some of ours. Raises what asyncpg raises."""
     connection = await _first_writable(
-        _writable(url.reveal()),
-        timeout=_CONNECT_WITHIN,
-        server_settings=_SETTINGS | {"statement_timeout": str(timeout_ms)},
+        _target(url, is_pooled=is_pooled), timeout=_CONNECT_WITHIN, **_manner(settings, is_pooled=is_pooled)
     )
     try:
         async with asyncio.timeout(_CONNECT_WITHIN):
-            await prepare(connection)
+            await (watch if is_pooled else prepare)(connection)
     except BaseException:
         connection.terminate()
         raise
     return connection
 
 
+@contextlib.asynccontextmanager
+async def alone(options: PostgresOptions, **settings: str) -> AsyncIterator[Any]:
+    """One connection for a while; of a pooler's, one transaction. Raises what asyncpg raises."""
+    connection = await connect(options.url, is_pooled=options.pooler, **settings)
+    try:
+        if not options.pooler:
+            yield connection
+            return
+        async with connection.transaction(isolation="read_committed"):
+            await connection.execute(local_settings(**settings))
+            yield connection
+    finally:
+        connection.terminate()
+
+
 async def create_pool(options: PostgresOptions) -> "asyncpg.Pool[Any]":
     return await asyncpg.create_pool(
-        _writable(options.url.reveal()),
+        _target(options.url, is_pooled=options.pooler),
         min_size=0,  # asyncpg would keep up a floor, and report in its own way whenever it cannot
         max_size=options.pool_size,
         timeout=_CONNECT_WITHIN,
         connect=cast("Any", _first_writable),
-        init=prepare,
+        init=watch if options.pooler else prepare,
         reset=_keep,
-        server_settings=_SETTINGS | {"statement_timeout": str(round(_STATEMENT_WITHIN * 1000))},
+        **_manner({}, is_pooled=options.pooler),
     )
+
+
+def local_settings(**settings: str) -> str:
+    """What a session of ours starts with, said at the beginning of a transaction and over with it."""
+    commands = [f"SET LOCAL {name} = '{value}'" for name, value in (_SETTINGS | settings).items()]
+    return "; ".join((_ONLY_ON_A_PRIMARY, *commands, _RAISE_COMMITS.format(is_local="true")))
+
+
+def _manner(settings: dict[str, str], *, is_pooled: bool) -> dict[str, Any]:
+    if is_pooled:  # a prepared statement would stay behind with a connection that is somebody else's by then
+        return {"server_settings": _NAME, "statement_cache_size": 0}
+    return {"server_settings": _NAME | _SETTINGS | settings}
 
 
 async def _first_writable(url: str, **arguments: Any) -> Any:
@@ -117,11 +158,16 @@ def _hang_up(late: "asyncio.Future[Any]") -> None:
 
 async def prepare(connection: Any) -> None:
     """A commit that is acknowledged is on disk, whatever the role's default says; a broken line is noticed."""
+    await watch(connection)
+    await connection.execute(_RAISE_COMMITS.format(is_local="false"))
+
+
+async def watch(connection: Any) -> None:
+    """A broken line is noticed."""
     try:
         _watch_line(connection)
     except ValueError as exc:  # uvloop's word for a socket that was closed meanwhile
         raise ConnectionResetError from exc
-    await connection.execute(_RAISE_COMMITS)
 
 
 async def _keep(_connection: object) -> None:
@@ -140,11 +186,11 @@ def _watch_line(connection: Any) -> None:
             line.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
-def _writable(url: str) -> str:
-    """Of several hosts the one that takes writes."""
-    parts = urlsplit(url)
+def _target(url: Secret, *, is_pooled: bool) -> str:
+    """Of several hosts the one that takes writes; a pooler knows itself where they go."""
+    parts = urlsplit(url.reveal())
     query = dict(parse_qsl(parts.query))
-    query.setdefault("target_session_attrs", "read-write")
+    query.setdefault("target_session_attrs", "any" if is_pooled else "read-write")
     return urlunsplit((parts.scheme, parts.netloc, parts.path, urlencode(query, quote_via=quote), ""))
 
 
@@ -155,6 +201,8 @@ async def check_server(connection: Any, *, allow_unsafe: bool) -> tuple[str, ...
         raise StoreRefused(
             f"PostgreSQL {version // 10_000} is too old: version {_OLDEST // 10_000} or newer is needed"
         )
+    if await connection.fetchval("SELECT current_setting('lock_timeout')") != _SETTINGS["lock_timeout"]:
+        raise StoreRefused(BY_WAY_OF_A_POOLER)
     encoding = await connection.fetchval("SELECT current_setting('server_encoding')")
     if encoding != "UTF8":
         raise StoreRefused(

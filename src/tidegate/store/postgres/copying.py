@@ -31,7 +31,7 @@ from tidegate.store.postgres.refusing import FAILURES, refusal
 from tidegate.store.refusal import StoreRefused
 from tidegate.store.rows import sql
 
-_LONGEST_STATEMENT: Final = 24 * 3_600_000
+_LONGEST_STATEMENT: Final = "24h"
 _LOCK: Final = 7_225_963_240_132_018_532
 """Advisory lock of whoever copies from or into a database; the number beside that of migrations."""
 _COLUMNS: Final[tuple[LiteralString, ...]] = JobColumns.__struct_fields__
@@ -282,7 +282,7 @@ def _fitting(what: str) -> Iterator[None]:
 async def _connect(options: PostgresOptions) -> Any:
     """The only copy that is at work on the database."""
     with _understood(options):
-        connection = await connecting.connect(options.url, timeout_ms=_LONGEST_STATEMENT)
+        connection = await connecting.connect(options.url, statement_timeout=_LONGEST_STATEMENT)
         if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", _LOCK):
             connection.terminate()
             raise StoreRefused(

@@ -30,6 +30,7 @@ _TOO_SLOW: Final = (pg.QueryCanceledError, pg.LockNotAvailableError, pg.IdleInTr
 GONE: Final = (
     pg.PostgresConnectionError, pg.OperatorInterventionError, pg.ReadOnlySQLTransactionError,
     pg.TooManyConnectionsError, pg.InterfaceError, pg.TargetServerAttributeNotMatched,
+    pg.FeatureNotSupportedError,  # a standby, asked for a transaction that writes
     pg.InternalClientError, OSError,
 )  # fmt: skip
 _FULL: Final = (pg.DiskFullError, pg.OutOfMemoryError)
@@ -39,10 +40,12 @@ _FULL: Final = (pg.DiskFullError, pg.OutOfMemoryError)
 class Database:
     """Runs statements; every one is a transaction of its own. Raises ``StoreError``."""
 
-    def __init__(self, pool: "asyncpg.Pool[Any]", clock: Clock, rng: Rng) -> None:
+    def __init__(self, pool: "asyncpg.Pool[Any]", clock: Clock, rng: Rng, preamble: str = "") -> None:
+        """``preamble`` is said first in every transaction, where no session is there to remember it."""
         self._pool = pool
         self._clock = clock
         self._rng = rng
+        self._preamble = preamble
 
     async def fetch(self, sql: LiteralString, *values: Any) -> list[Row]:
         """The rows of a statement that does no harm when it is repeated after the line broke."""
@@ -91,7 +94,7 @@ class Database:
             # Hung up on, not cancelled: a cancel would end the wait for a standby, and the commit would count as done.
             hang_up = asyncio.get_running_loop().call_later(_LONGEST_SILENCE, self._give_up, connection)
             try:
-                return await _in_one_transaction(connection, statements)
+                return await self._in_one_transaction(connection, statements)
             except _TRY_AGAIN:
                 await self._clock.sleep(self._rng.chance() * _LONGEST_PAUSE)
             except _TOO_SLOW as exc:
@@ -101,6 +104,14 @@ class Database:
             finally:
                 hang_up.cancel()
         raise StoreBusy
+
+    async def _in_one_transaction(self, connection: Any, statements: Statements) -> list[Row]:
+        if len(statements) == 1 and not self._preamble:
+            return await _last_of(connection, statements)
+        async with connection.transaction():
+            if self._preamble:
+                await connection.execute(self._preamble)
+            return await _last_of(connection, statements)
 
     def _give_up(self, connection: Any) -> None:
         with contextlib.suppress(*GONE):  # the pool has taken it back where it saw the line break first
@@ -127,11 +138,10 @@ class Database:
             self._pool.terminate()
 
 
-async def _in_one_transaction(connection: Any, statements: Statements) -> list[Row]:
+async def _last_of(connection: Any, statements: Statements) -> list[Row]:
     rows: list[Row] = []
-    async with connection.transaction() if len(statements) > 1 else contextlib.nullcontext():
-        for sql, values in statements:
-            rows = await connection.fetch(sql, *values)
+    for sql, values in statements:
+        rows = await connection.fetch(sql, *values)
     return rows
 
 

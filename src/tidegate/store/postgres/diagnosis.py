@@ -5,8 +5,10 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from tidegate.store.postgres.connection import check_server
+from tidegate.domain.secret import Secret
+from tidegate.store.postgres.connection import check_server, connect
 from tidegate.store.postgres.migrating import missing
+from tidegate.store.postgres.refusing import FAILURES
 
 _CHANNEL: Final = "tidegate_doctor"
 _ECHO_WITHIN: Final = 2.0
@@ -19,10 +21,10 @@ class Diagnosis(Struct, frozen=True):
     """Names of migrations."""
     now_ms: int
     """The database's time."""
-    echo: float | None
-    """Seconds a notification took to come back; ``None``: it never did, as behind a transaction pooler."""
     connections: tuple[int, int]
     """In use, and how many there may be."""
+    echo: float | None = None
+    """Seconds a notification took to come back; ``None``: it never did, or nobody listens."""
 
 
 async def inspect(connection: Any, *, allow_unsafe: bool) -> Diagnosis:
@@ -37,18 +39,25 @@ async def inspect(connection: Any, *, allow_unsafe: bool) -> Diagnosis:
         warnings=warnings,
         missing=tuple(migration.name for migration in lacking),
         now_ms=await connection.fetchval("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint"),
-        echo=await _echo(connection),
         connections=(used, await connection.fetchval("SELECT current_setting('max_connections')::int")),
     )
 
 
-async def _echo(connection: Any) -> float | None:
+async def echo(listener: Secret) -> float | None:
+    """Seconds a notification takes to come back, if it does within two."""
+    try:
+        connection = await connect(listener)
+    except FAILURES:
+        return None
     loop = asyncio.get_running_loop()
     heard: asyncio.Queue[float] = asyncio.Queue()
-    await connection.add_listener(_CHANNEL, lambda *_: heard.put_nowait(loop.time()))
-    asked = loop.time()
-    await connection.execute("SELECT pg_notify($1, '')", _CHANNEL)
     try:
-        return await asyncio.wait_for(heard.get(), _ECHO_WITHIN) - asked
-    except TimeoutError:
+        async with asyncio.timeout(_ECHO_WITHIN):
+            await connection.add_listener(_CHANNEL, lambda *_: heard.put_nowait(loop.time()))
+            asked = loop.time()
+            await connection.execute("SELECT pg_notify($1, '')", _CHANNEL)
+            return await heard.get() - asked
+    except FAILURES:
         return None
+    finally:
+        connection.terminate()

@@ -25,20 +25,22 @@ async def missing(connection: Any) -> list[Migration]:
 
 async def apply_migrations(connection: Any) -> list[Migration]:
     """Those that were missing. Raises ``SchemaMismatch``."""
-    await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
-    try:
+    return [migration for migration in await missing(connection) if await _apply(connection, migration)]
+
+
+async def _apply(connection: Any, migration: Migration) -> bool:
+    """In one transaction, with the lock, which a pooler may part from a session; ``False`` if another was faster."""
+    async with connection.transaction(isolation="read_committed"):
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
         await connection.execute(_TABLE)
-        todo = await missing(connection)
-        for migration in todo:
-            async with connection.transaction():
-                await connection.execute(migration.sql)
-                fault_points.reached("in_migration")
-                await connection.execute(
-                    "INSERT INTO schema_migrations (number, name, checksum) VALUES ($1, $2, $3)",
-                    migration.number,
-                    migration.name,
-                    migration.checksum,
-                )
-    finally:
-        await connection.execute("SELECT pg_advisory_unlock($1)", _LOCK)
-    return todo
+        if migration not in await missing(connection):
+            return False
+        await connection.execute(migration.sql)
+        fault_points.reached("in_migration")
+        await connection.execute(
+            "INSERT INTO schema_migrations (number, name, checksum) VALUES ($1, $2, $3)",
+            migration.number,
+            migration.name,
+            migration.checksum,
+        )
+    return True

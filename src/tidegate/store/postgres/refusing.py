@@ -4,7 +4,7 @@ from typing import Final
 
 import asyncpg
 
-from tidegate.store.postgres.connection import PostgresOptions
+from tidegate.store.postgres.connection import BY_WAY_OF_A_POOLER, PostgresOptions
 from tidegate.store.postgres.database import GONE
 from tidegate.store.refusal import StoreRefused
 
@@ -19,6 +19,12 @@ def refusal(options: PostgresOptions, exc: Exception) -> StoreRefused:
             remedy = "there is no such database: create it, or check store.url"
         case asyncpg.InsufficientPrivilegeError():
             remedy = f"the role may not do this ({exc}): grant it CREATE on the schema, or migrate with another role"
+        case (
+            asyncpg.ProtocolViolationError()
+            | asyncpg.InvalidSQLStatementNameError()
+            | asyncpg.DuplicatePreparedStatementError()
+        ):
+            remedy = f"{BY_WAY_OF_A_POOLER} (it said: {exc})"
         case ValueError():
             remedy = f"the URL cannot be read ({exc}): it should look like postgresql://user:password@host:5432/name"
         case asyncpg.PostgresError():

@@ -19,7 +19,7 @@ from tidegate.store.postgres.clock import DatabaseClock
 from tidegate.store.postgres.connection import PostgresOptions
 from tidegate.store.postgres.copying import refuse_unfinished
 from tidegate.store.postgres.database import Database
-from tidegate.store.postgres.diagnosis import Diagnosis, inspect
+from tidegate.store.postgres.diagnosis import Diagnosis, echo, inspect
 from tidegate.store.postgres.jobs import PostgresJobs
 from tidegate.store.postgres.keys import PostgresKeys
 from tidegate.store.postgres.leasing import Worker
@@ -27,7 +27,7 @@ from tidegate.store.postgres.migrating import apply_migrations, missing
 from tidegate.store.postgres.refusing import FAILURES, refusal
 from tidegate.store.postgres.wake_ups import PostgresWakeUps
 
-_LONGEST_MIGRATION: Final = 3_600_000
+_LONGEST_MIGRATION: Final = "1h"
 
 T = TypeVar("T")
 
@@ -72,12 +72,13 @@ class PostgresStore:
             raise refusal(options, exc) from exc
         database_clock = DatabaseClock(clock, on_clock_step)
         database_clock.set(now)
-        database = Database(pool, clock, rng)
+        preamble = connecting.local_settings() if options.pooler else ""
+        database = Database(pool, clock, rng, preamble)
         worker = UUID(uuid7(clock.now(), rng.secret_bytes(10)))
-        listen_url = options.url if options.listen_url is None else options.listen_url
+        listener = options.listener
         wake_ups = PostgresWakeUps(
             database,
-            (lambda: connecting.connect(listen_url)) if listen_url.reveal() else None,
+            None if listener is None else lambda: connecting.connect(listener),
             clock,
             rng,
             name=worker.hex,
@@ -117,17 +118,17 @@ async def migrate(options: PostgresOptions, *, is_dry: bool) -> list[Migration]:
 
 async def diagnose(options: PostgresOptions) -> Diagnosis:
     """Changes nothing. Raises ``StoreRefused`` or ``SchemaMismatch``."""
-    return await _alone(options, lambda connection: inspect(connection, allow_unsafe=options.allow_unsafe))
+    found = await _alone(options, lambda connection: inspect(connection, allow_unsafe=options.allow_unsafe))
+    if options.listener is None:
+        return found
+    return msgspec.structs.replace(found, echo=await echo(options.listener))
 
 
 async def _alone(options: PostgresOptions, work: Callable[[Any], Awaitable[T]]) -> T:
     """With one connection, for as long as it takes."""
     try:
-        connection: Any = await connecting.connect(options.url, timeout_ms=_LONGEST_MIGRATION)
-        try:
+        async with connecting.alone(options, statement_timeout=_LONGEST_MIGRATION) as connection:
             return await work(connection)
-        finally:
-            connection.terminate()
     except FAILURES as exc:
         raise refusal(options, exc) from exc
 
