@@ -8,8 +8,8 @@ from tidegate.domain.secret import Secret
 from tidegate.store.postgres.connection import connect
 
 _AT_ONCE: Final = 250_000
-_LONGEST: Final = 600_000
-"""Milliseconds a statement may take."""
+_LONGEST: Final = "10min"
+"""A statement may take."""
 _PENDING_OF: Final = 5
 """One row in so many waits; the others have ended."""
 _FAILED_OF: Final = 1000
@@ -54,7 +54,7 @@ _ROWS: Final = """
 
 async def fill(url: str, count: int) -> None:
     """``count`` rows of fifty a second, the latest a minute old; then the tables are in order."""
-    connection = await connect(Secret(url), timeout_ms=_LONGEST)
+    connection = await connect(Secret(url), statement_timeout=_LONGEST)
     try:
         for start in range(1, count + 1, _AT_ONCE):
             end = min(start + _AT_ONCE - 1, count)

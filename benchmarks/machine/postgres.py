@@ -44,9 +44,10 @@ class PostgresServer:
         """A standby of ``original``, with all that it holds by now."""
         self.run("pg_basebackup", "-R", "-c", "fast", "--no-sync", "-d", original.url())
 
-    def start(self) -> None:
+    def start(self, **settings: str) -> None:
         """As our own child, so that one that was killed is gone and no zombie that holds its own lock."""
-        options = [f"--{name}={value}" for name, value in (self._settings | {"port": str(self.port)}).items()]
+        said = self._settings | settings | {"port": str(self.port)}
+        options = [f"--{name}={value}" for name, value in said.items()]
         with (self.home.parent / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [self.install / "bin" / "postgres", "-D", str(self.home), *options],

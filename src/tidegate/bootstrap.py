@@ -196,7 +196,7 @@ async def build(
         poll_chat=Poll(read, hints, RequestType.CHAT_COMPLETION),
         jobs=Jobs(read, CancelJob(store.jobs, telemetry), ListJobs(store.jobs), directory, hints, clock),
         keys=VirtualKeys(keys),
-        health=HealthChecks(store.jobs, clock, is_draining=drain),
+        health=HealthChecks(store.jobs, clock, is_draining=drain, warnings=lambda: store.warnings),
         metrics=Metrics(render_metrics, is_public=settings.metrics.public, token=settings.metrics.token),
     )
     return Gateway(
@@ -205,7 +205,7 @@ async def build(
         transport=transport,
         worker=worker,
         leases=Leases(store.jobs, worker, clock, telemetry),
-        maintenance=Maintenance(store.jobs, clock, telemetry),
+        maintenance=Maintenance(store.jobs, clock, telemetry, lambda: store.warnings),
         keys=keys,
         telemetry=telemetry,
         app=_router(settings, roles, handlers, authenticate, drain, system, rng, telemetry),

@@ -33,7 +33,10 @@ class OpenStore(Protocol):
 
     rescued: int
     """Jobs that an earlier process had left running, taken back at the start."""
-    warnings: tuple[str, ...]
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is wrong with it, at present."""
 
     @property
     def jobs(self) -> JobStore: ...

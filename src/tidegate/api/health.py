@@ -1,7 +1,7 @@
 """Health, readiness, metrics: for probes and scrapers (contract §2.4)."""
 
 import hmac
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, final
 
 from tidegate.api.answers import Answer, json_answer
@@ -19,8 +19,17 @@ _PROBE_EVERY: Final = 1.0
 class HealthChecks:
     """Handlers of the health routes. No health route ever calls a vendor."""
 
-    def __init__(self, store: JobStore, clock: Clock, *, is_draining: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        store: JobStore,
+        clock: Clock,
+        *,
+        is_draining: Callable[[], bool],
+        warnings: Callable[[], Sequence[str]] = tuple,
+    ) -> None:
+        """``warnings`` tells what is wrong with the store, though it works."""
         self._store = store
+        self._warnings = warnings
         self._clock = clock
         self._is_draining = is_draining
         self._probed_at = float("-inf")
@@ -41,7 +50,8 @@ class HealthChecks:
         trouble = await self._probe()
         if trouble is not None:
             return self._refused(trouble, inbound)
-        return json_answer(200, {"status": "ready"})
+        warnings = self._warnings()
+        return json_answer(200, {"status": "ready"} | ({"warnings": [*warnings]} if warnings else {}))
 
     async def _probe(self) -> StoreError | None:
         """Whether a write is possible: tried at most once a second, whoever asks."""
@@ -55,9 +65,9 @@ class HealthChecks:
                 self._trouble = exc
         return self._trouble
 
-    @staticmethod
-    def _refused(trouble: StoreError, inbound: Inbound) -> Answer:
-        error = StoreError(ErrorCode.STORAGE_UNAVAILABLE, f"no write is possible: {trouble.message}")
+    def _refused(self, trouble: StoreError, inbound: Inbound) -> Answer:
+        reason = "; ".join((trouble.message, *self._warnings()))
+        error = StoreError(ErrorCode.STORAGE_UNAVAILABLE, f"no write is possible: {reason}")
         return error_answer(error, request_id=inbound.request_id, request_type=None)
 
 

@@ -233,6 +233,7 @@ class Description(Struct):
 
 class StatusWord(Struct):
     status: str
+    warnings: list[str] | UnsetType = UNSET
 
 
 class Components(Struct):

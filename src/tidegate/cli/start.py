@@ -95,8 +95,6 @@ def log_start(gateway: Gateway, url: str) -> None:
     telemetry.started(version=__version__, url=url, pid=os.getpid(), rescued=store.rescued)
     if store.rescued:
         telemetry.jobs_rescued(store.rescued)
-    for text in store.warnings:
-        telemetry.problem("store.warning", message=text)
     for text in gateway.settings.warnings:
         telemetry.problem("settings.warning", message=text)
     for text in gateway.settings.ignored:

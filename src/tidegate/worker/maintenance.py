@@ -1,6 +1,6 @@
 """Sweeping: deadlines, jobs of dead workers, expired results. Small transactions, pauses between."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import Final, final
 
@@ -9,26 +9,44 @@ from tidegate.ports import Clock, JobStore, Observer
 
 SWEEP_EVERY: Final = timedelta(seconds=1)
 PRUNE_EVERY: Final = timedelta(seconds=30)
+WARN_EVERY: Final = timedelta(hours=1)
 _BATCH: Final = 500
 _PAUSE: Final = timedelta(milliseconds=50)
 
 
 @final
 class Maintenance:
-    def __init__(self, store: JobStore, clock: Clock, observer: Observer) -> None:
+    def __init__(
+        self, store: JobStore, clock: Clock, observer: Observer, warnings: Callable[[], Sequence[str]] = tuple
+    ) -> None:
+        """``warnings`` tells what is wrong with the store at present."""
         self._store = store
         self._clock = clock
         self._observer = observer
+        self._warnings = warnings
+        self._warned: Sequence[str] = ()
+        self._warn_again_at = float("-inf")
 
     async def run(self) -> None:
         """Sweep every second, prune every half minute, for ever."""
         prune_at = self._clock.monotonic()
         while True:
+            self.warn()
             await self._patiently(self.sweep)
             if self._clock.monotonic() >= prune_at:
                 await self._patiently(self.prune)
                 prune_at = self._clock.monotonic() + PRUNE_EVERY.total_seconds()
             await self._clock.sleep(SWEEP_EVERY)
+
+    def warn(self) -> None:
+        """Of what is new at once, of what stays every hour."""
+        warnings, now = self._warnings(), self._clock.monotonic()
+        if warnings == self._warned and now < self._warn_again_at:
+            return
+        self._warned = warnings
+        self._warn_again_at = now + WARN_EVERY.total_seconds()
+        for text in warnings:
+            self._observer.problem("store.warning", message=text)
 
     async def sweep(self) -> None:
         rescued = await self._store.rescue()

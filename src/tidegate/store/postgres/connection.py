@@ -1,4 +1,4 @@
-"""Connecting to PostgreSQL, and what a server has to promise before a 202 may rest on it."""
+"""Connecting to PostgreSQL: where to, in which manner, and how a line that broke is noticed."""
 
 import asyncio
 import contextlib
@@ -13,32 +13,11 @@ from msgspec import Struct
 
 from tidegate.domain.secret import Secret
 from tidegate.store.postgres.database import GONE
-from tidegate.store.refusal import StoreRefused
+from tidegate.store.postgres.server import ServerCheck
+from tidegate.store.postgres.session import RAISE_COMMITS, SETTINGS, local_settings
 
-BY_WAY_OF_A_POOLER: Final = (
-    "store.url leads to a pooler, which keeps what a session is told from the server: set store.pooler: true, "
-    "or connect directly"
-)
-_OLDEST: Final = 140_000
 _CONNECT_WITHIN: Final = 5.0
-_STATEMENT_WITHIN: Final = 5
-_RAISE_COMMITS: Final = """
-    SELECT set_config('synchronous_commit', 'on', {is_local})
-    WHERE current_setting('synchronous_commit') IN ('off', 'local', 'remote_write')
-"""
-_ONLY_ON_A_PRIMARY: Final = "SET LOCAL transaction_read_only = off"
 _NAME: Final = {"application_name": "tidegate"}
-_SETTINGS: Final = {
-    "statement_timeout": f"{_STATEMENT_WITHIN}s",
-    "lock_timeout": "2s",
-    "idle_in_transaction_session_timeout": "10s",
-    "jit": "off",
-    # Every statement has an index to go by; a plan made while a table was empty must not outlive that.
-    "enable_seqscan": "off",
-    "enable_bitmapscan": "off",
-    "enable_hashjoin": "off",
-    "enable_mergejoin": "off",
-}
 
 
 class PostgresOptions(Struct, frozen=True):
@@ -96,29 +75,29 @@ async def alone(options: PostgresOptions, **settings: str) -> AsyncIterator[Any]
         connection.terminate()
 
 
-async def create_pool(options: PostgresOptions) -> "asyncpg.Pool[Any]":
+async def create_pool(options: PostgresOptions, server: ServerCheck, size: int) -> "asyncpg.Pool[Any]":
+    """At most ``size`` connections. ``server`` has its say about each new one; a pooler keeps from us where it leads."""
+
+    async def prepare_and_check(connection: Any) -> None:
+        await prepare(connection)
+        await server.check(connection)
+
     return await asyncpg.create_pool(
         _target(options.url, is_pooled=options.pooler),
         min_size=0,  # asyncpg would keep up a floor, and report in its own way whenever it cannot
-        max_size=options.pool_size,
+        max_size=size,
         timeout=_CONNECT_WITHIN,
         connect=cast("Any", _first_writable),
-        init=watch if options.pooler else prepare,
+        init=watch if options.pooler else prepare_and_check,
         reset=_keep,
         **_manner({}, is_pooled=options.pooler),
     )
 
 
-def local_settings(**settings: str) -> str:
-    """What a session of ours starts with, said at the beginning of a transaction and over with it."""
-    commands = [f"SET LOCAL {name} = '{value}'" for name, value in (_SETTINGS | settings).items()]
-    return "; ".join((_ONLY_ON_A_PRIMARY, *commands, _RAISE_COMMITS.format(is_local="true")))
-
-
 def _manner(settings: dict[str, str], *, is_pooled: bool) -> dict[str, Any]:
     if is_pooled:  # a prepared statement would stay behind with a connection that is somebody else's by then
         return {"server_settings": _NAME, "statement_cache_size": 0}
-    return {"server_settings": _NAME | _SETTINGS | settings}
+    return {"server_settings": _NAME | SETTINGS | settings}
 
 
 async def _first_writable(url: str, **arguments: Any) -> Any:
@@ -157,9 +136,9 @@ def _hang_up(late: "asyncio.Future[Any]") -> None:
 
 
 async def prepare(connection: Any) -> None:
-    """A commit that is acknowledged is on disk, whatever the role's default says; a broken line is noticed."""
+    """A commit that is acknowledged is on disk; a broken line is noticed."""
     await watch(connection)
-    await connection.execute(_RAISE_COMMITS.format(is_local="false"))
+    await connection.execute(RAISE_COMMITS)
 
 
 async def watch(connection: Any) -> None:
@@ -192,33 +171,3 @@ def _target(url: Secret, *, is_pooled: bool) -> str:
     query = dict(parse_qsl(parts.query))
     query.setdefault("target_session_attrs", "any" if is_pooled else "read-write")
     return urlunsplit((parts.scheme, parts.netloc, parts.path, urlencode(query, quote_via=quote), ""))
-
-
-async def check_server(connection: Any, *, allow_unsafe: bool) -> tuple[str, ...]:
-    """Warnings. Raises ``StoreRefused`` for a server that could lose what it has acknowledged."""
-    version = await connection.fetchval("SELECT current_setting('server_version_num')::int")
-    if version < _OLDEST:
-        raise StoreRefused(
-            f"PostgreSQL {version // 10_000} is too old: version {_OLDEST // 10_000} or newer is needed"
-        )
-    if await connection.fetchval("SELECT current_setting('lock_timeout')") != _SETTINGS["lock_timeout"]:
-        raise StoreRefused(BY_WAY_OF_A_POOLER)
-    encoding = await connection.fetchval("SELECT current_setting('server_encoding')")
-    if encoding != "UTF8":
-        raise StoreRefused(
-            f"the database's encoding is {encoding}: create one with ENCODING 'UTF8' TEMPLATE template0"
-        )
-    wanted = {"fsync": "on", "full_page_writes": "on", "data_sync_retry": "off"}
-    unsafe = [
-        f"{name} = {found}"
-        for name, value in wanted.items()
-        if (found := await connection.fetchval("SELECT current_setting($1)", name)) != value
-    ]
-    if not unsafe:
-        return ()
-    problem = f"the server may lose what it has committed ({', '.join(unsafe)})"
-    if not allow_unsafe:
-        raise StoreRefused(
-            f"{problem}: change its configuration, or set store.allow_unsafe_settings: true and live with it"
-        )
-    return (problem,)

@@ -28,6 +28,7 @@ from tidegate.store.postgres.connection import PostgresOptions
 from tidegate.store.postgres.leasing import LEASE
 from tidegate.store.postgres.migrating import apply_migrations, missing
 from tidegate.store.postgres.refusing import FAILURES, refusal
+from tidegate.store.postgres.server import check_server
 from tidegate.store.refusal import StoreRefused
 from tidegate.store.rows import sql
 
@@ -174,7 +175,7 @@ class PostgresTarget(_Reading):
 
     async def _prepare(self, *, is_dry: bool) -> None:
         # Whether commits may be lost is for the gateway's configuration to say, which is not known here.
-        self.warnings = await connecting.check_server(self._connection, allow_unsafe=True)
+        self.warnings = await check_server(self._connection, allow_unsafe=True)
         if not is_dry:
             await apply_migrations(self._connection)
         self._has_schema = not await missing(self._connection)

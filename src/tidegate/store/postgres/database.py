@@ -11,6 +11,7 @@ from asyncpg import exceptions as pg
 
 from tidegate.domain.errors import CommitUnknown, StorageFull, StoreAway, StoreBusy, StoreError
 from tidegate.ports import Clock, Rng
+from tidegate.store.refusal import StoreRefused
 
 Row = Sequence[Any]
 Statements = Sequence[tuple[LiteralString, Sequence[Any]]]
@@ -122,7 +123,7 @@ class Database:
             return await self._pool.acquire(timeout=_LONGEST_WAIT_FOR_CONNECTION)
         except TimeoutError as exc:
             raise StoreBusy from exc
-        except GONE as exc:
+        except (*GONE, StoreRefused) as exc:
             raise StoreAway from exc
 
     async def _release(self, connection: Any) -> None:

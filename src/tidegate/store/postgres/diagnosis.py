@@ -6,9 +6,10 @@ from typing import Any, Final
 from msgspec import Struct
 
 from tidegate.domain.secret import Secret
-from tidegate.store.postgres.connection import check_server, connect
+from tidegate.store.postgres.connection import connect
 from tidegate.store.postgres.migrating import missing
 from tidegate.store.postgres.refusing import FAILURES
+from tidegate.store.postgres.server import check_server
 
 _CHANNEL: Final = "tidegate_doctor"
 _ECHO_WITHIN: Final = 2.0

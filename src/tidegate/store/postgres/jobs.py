@@ -1,11 +1,13 @@
 """The job store's port on PostgreSQL: accepts and endings go in batches, everything else as a statement of its own."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime
 from typing import Final, final
 
 from tidegate.domain.access import Reader
+from tidegate.domain.errors import StoreError
 from tidegate.domain.fleet import Fleet
 from tidegate.domain.inference import Call
 from tidegate.domain.jobs import (
@@ -52,13 +54,16 @@ class PostgresJobs:
         self,
         database: Database,
         *,
+        renewals: Database,
         worker: Worker,
         loss_budget: int,
         clock: DatabaseClock,
         wake_ups: WakeUps,
         limits: BatchLimits,
     ) -> None:
+        """``renewals`` has a connection that nothing else waits for: a full pool must not cost a worker its leases."""
         self._database = database
+        self._renewals = renewals
         self._worker = worker
         self._loss_budget = loss_budget
         self._clock = clock
@@ -115,8 +120,8 @@ class PostgresJobs:
         return claimed + await leasing.claim(self._database, self._worker.id, room, fleet)
 
     async def renew(self, leases: Sequence[Lease]) -> Sequence[Lease]:
-        booked, now = await leasing.renew(self._database, self._worker)
-        found = await leasing.fleet(self._database, self._worker.id)
+        booked, now = await leasing.renew(self._renewals, self._worker)
+        found = await leasing.fleet(self._renewals, self._worker.id)
         # Once settled always settled: whoever comes later waits for us.
         self._is_settled = self._is_settled or found.is_settled
         self._fleet = Fleet(found.members, found.place, self._is_settled)
@@ -190,7 +195,8 @@ class PostgresJobs:
         await self._accepts.close()
         await self._endings.close()
         if self._is_registered:
-            await leasing.leave(self._database, self._worker.id)
+            with contextlib.suppress(StoreError):  # else it counts as dead a lease later
+                await leasing.leave(self._database, self._worker.id)
 
     async def _accept_all(self, jobs: Sequence[NewJob]) -> Settled:
         return await accepting.accept(self._database, jobs)

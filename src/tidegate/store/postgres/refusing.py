@@ -4,8 +4,9 @@ from typing import Final
 
 import asyncpg
 
-from tidegate.store.postgres.connection import BY_WAY_OF_A_POOLER, PostgresOptions
+from tidegate.store.postgres.connection import PostgresOptions
 from tidegate.store.postgres.database import GONE
+from tidegate.store.postgres.server import BY_WAY_OF_A_POOLER
 from tidegate.store.refusal import StoreRefused
 
 FAILURES: Final = (*GONE, asyncpg.PostgresError, ValueError, TimeoutError)

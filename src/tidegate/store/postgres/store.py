@@ -25,6 +25,8 @@ from tidegate.store.postgres.keys import PostgresKeys
 from tidegate.store.postgres.leasing import Worker
 from tidegate.store.postgres.migrating import apply_migrations, missing
 from tidegate.store.postgres.refusing import FAILURES, refusal
+from tidegate.store.postgres.server import ServerCheck
+from tidegate.store.postgres.session import local_settings
 from tidegate.store.postgres.wake_ups import PostgresWakeUps
 
 _LONGEST_MIGRATION: Final = "1h"
@@ -43,9 +45,12 @@ class PostgresStore:
         keys: PostgresKeys,
         wake_ups: PostgresWakeUps,
         clock: DatabaseClock,
-        warnings: tuple[str, ...],
+        server: ServerCheck,
+        renewals: Database,
     ) -> None:
         self._database = database
+        self._renewals = renewals
+        self._server = server
         self.jobs = jobs
         self.keys = keys
         self.wake_ups = wake_ups
@@ -53,7 +58,11 @@ class PostgresStore:
         """The database's time: for whatever is compared with times in the store."""
         self.rescued = 0
         """Nobody's leases are void at a start: others may be running."""
-        self.warnings = warnings
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is wrong with the server that is in use now."""
+        return self._server.warnings
 
     @classmethod
     async def open(
@@ -65,15 +74,18 @@ class PostgresStore:
         on_clock_step: Callable[[timedelta], None] = lambda _step: None,
     ) -> Self:
         """Raises ``StoreRefused`` or ``SchemaMismatch`` when the database cannot be used."""
-        warnings, now = await _alone(options, lambda connection: _check_and_migrate(connection, options))
+        server = ServerCheck(allow_unsafe=options.allow_unsafe)
+        now = await _alone(options, lambda connection: _check_and_migrate(connection, server, options))
         try:
-            pool = await connecting.create_pool(options)
+            pool = await connecting.create_pool(options, server, options.pool_size)
+            pool_of_renewals = await connecting.create_pool(options, server, 1)
         except FAILURES as exc:
             raise refusal(options, exc) from exc
         database_clock = DatabaseClock(clock, on_clock_step)
         database_clock.set(now)
-        preamble = connecting.local_settings() if options.pooler else ""
+        preamble = local_settings() if options.pooler else ""
         database = Database(pool, clock, rng, preamble)
+        renewals = Database(pool_of_renewals, clock, rng, preamble)
         worker = UUID(uuid7(clock.now(), rng.secret_bytes(10)))
         listener = options.listener
         wake_ups = PostgresWakeUps(
@@ -85,6 +97,7 @@ class PostgresStore:
         )
         jobs = PostgresJobs(
             database,
+            renewals=renewals,
             worker=Worker(
                 worker,
                 host=platform.node(),
@@ -98,13 +111,15 @@ class PostgresStore:
             limits=BatchLimits(linger=options.commit_wait),
         )
         wake_ups.start()
-        return cls(database, jobs, PostgresKeys(database, wake_ups), wake_ups, database_clock, warnings)
+        keys = PostgresKeys(database, wake_ups)
+        return cls(database, jobs, keys, wake_ups, database_clock, server, renewals)
 
     async def close(self) -> None:
         """Finish what waits, leave the fleet, let go of the connections."""
         await self.jobs.close()
         await self.wake_ups.stop()
         await self._database.close()
+        await self._renewals.close()
 
 
 async def migrate(options: PostgresOptions, *, is_dry: bool) -> list[Migration]:
@@ -133,10 +148,11 @@ async def _alone(options: PostgresOptions, work: Callable[[Any], Awaitable[T]]) 
         raise refusal(options, exc) from exc
 
 
-async def _check_and_migrate(connection: Any, options: PostgresOptions) -> tuple[tuple[str, ...], int]:
-    """Warnings, and the database's time."""
-    warnings = await connecting.check_server(connection, allow_unsafe=options.allow_unsafe)
+async def _check_and_migrate(connection: Any, server: ServerCheck, options: PostgresOptions) -> int:
+    """The database's time."""
+    await server.check(connection)
     await apply_migrations(connection)
     await require_agreement(connection, options.settings)
     await refuse_unfinished(connection)
-    return warnings, await connection.fetchval("SELECT now_ms()")
+    now: int = await connection.fetchval("SELECT now_ms()")
+    return now
