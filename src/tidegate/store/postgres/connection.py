@@ -31,7 +31,8 @@ _NAME: Final = {"application_name": "tidegate"}
 _SETTINGS: Final = {
     "statement_timeout": f"{_STATEMENT_WITHIN}s",
     "lock_timeout": "2s",
-    "idle_in_transaction_session_timeout": "10s",
+    # Whoever falls silent in the middle of a claim holds its lane, and with it everybody else.
+    "idle_in_transaction_session_timeout": "1s",
     "jit": "off",
     # Every statement has an index to go by; a plan made while a table was empty must not outlive that.
     "enable_seqscan": "off",

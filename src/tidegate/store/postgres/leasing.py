@@ -79,7 +79,7 @@ _TAKEN: Final = sql(
 )
 # One claim of a lane after the other, so that each counts what the one before it took. Read committed, the count comes
 # after the lock: it must be a statement of its own.
-_LOCK_LANES: Final = """
+LOCK_LANES: Final = """
     INSERT INTO lanes (lane, virtual_time) SELECT unnest($1::text[]), 0 ORDER BY 1
     ON CONFLICT (lane) DO UPDATE SET virtual_time = lanes.virtual_time
 """
@@ -245,7 +245,7 @@ async def claim(
     if not wanted:
         return []
     most = [None if fleet is None else fleet.get(lane) for lane in wanted]
-    lock = () if fleet is None else ((_LOCK_LANES, (list(wanted),)),)
+    lock = () if fleet is None else ((LOCK_LANES, (list(wanted),)),)
     values = (worker, float(TURNS_PER_PRIORITY_LEVEL), list(wanted), list(wanted.values()), most)
     rows = await database.fetch_last((*lock, (_CLAIM, values)))
     return [claimed_from_row(row) for row in rows]
