@@ -11,6 +11,7 @@ from uuid import UUID
 
 from msgspec import Struct
 
+from tidegate import fault_points
 from tidegate.domain.errors import CommitUnknown
 from tidegate.domain.fairness import TURNS_PER_PRIORITY_LEVEL
 from tidegate.domain.fleet import Fleet
@@ -295,6 +296,8 @@ async def settle(database: Database, settlements: Sequence[Settlement], unanswer
     ``unanswered`` remembers tokens between tries: of endings that were sent, and may have been written.
     """
     ours = await _settle(database, settlements, unanswered)
+    for found in settlements:
+        fault_points.reached("in_release" if _is_release(found.ending) else "in_settle")
     late = [found for found in settlements if found.lease.token not in ours and found.calls]
     if late:
         calls = [encode_calls(found.calls) for found in late]
@@ -318,6 +321,10 @@ async def _settle(
         ours |= {row[0] for row in await database.fetch(_SETTLED, *_leases(earlier))}
     unanswered -= tokens
     return ours
+
+
+def _is_release(ending: Ending) -> bool:
+    return isinstance(ending, Postponed) and not ending.is_charged
 
 
 def _leases(settlements: Sequence[Settlement]) -> tuple[list[UUID], list[bytes]]:
@@ -366,4 +373,6 @@ async def rescue(database: Database, loss_budget: int) -> tuple[int, list[JobId]
         _LONGEST_GAP // timedelta(milliseconds=1),
         _STEADY_FOR // timedelta(milliseconds=1),
     )
+    if rows:
+        fault_points.reached("in_rescue")
     return len(rows), [id_from_uuid(row[0]) for row in rows if row[1] == "failed"]
