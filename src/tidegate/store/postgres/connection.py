@@ -21,7 +21,6 @@ BY_WAY_OF_A_POOLER: Final = (
 )
 _OLDEST: Final = 140_000
 _CONNECT_WITHIN: Final = 5.0
-_STATEMENT_WITHIN: Final = 5
 _RAISE_COMMITS: Final = """
     SELECT set_config('synchronous_commit', 'on', {is_local})
     WHERE current_setting('synchronous_commit') IN ('off', 'local', 'remote_write')
@@ -29,7 +28,7 @@ _RAISE_COMMITS: Final = """
 _ONLY_ON_A_PRIMARY: Final = "SET LOCAL transaction_read_only = off"
 _NAME: Final = {"application_name": "tidegate"}
 _SETTINGS: Final = {
-    "statement_timeout": f"{_STATEMENT_WITHIN}s",
+    "statement_timeout": "5s",
     "lock_timeout": "2s",
     # Whoever falls silent in the middle of a claim holds its lane, and with it everybody else.
     "idle_in_transaction_session_timeout": "1s",
