@@ -40,7 +40,7 @@ security: setup ## the attacks alone: tokens, sockets, bodies, isolation, secret
 	$(BIN)/pytest tests/security tests/api/test_protocol.py tests/api/test_slow_clients.py tests/api/test_bombs*.py \
 		tests/api/test_jwt.py tests/api/test_jwt_forged.py tests/test_supply_chain.py
 
-chaos: setup ## the long versions: power cuts, failing disks, flipped bits, kills, simulated lives; about an hour
+chaos: setup ## the long versions: power cuts, failing disks, flipped bits, kills, fleets, failovers, simulated lives; an hour and more
 	$(BIN)/python tests/support/chaos.py
 
 check: lint test ## what a reviewer would run

@@ -42,8 +42,10 @@ def test_a_run_without_a_report_is_a_loss(tmp_path: Path) -> None:
 
 def test_every_trial_reads_its_number_and_says_what_it_tried() -> None:
     for trial in TRIALS:
-        place = ROOT / trial.test.partition("::")[0]
+        path, _, function = trial.test.partition("::")
+        place = ROOT / path
         files = [place] if place.is_file() else sorted(place.glob("test_*.py"))
         text = "".join(file.read_text("utf-8") for file in files)
         assert f'"{trial.variable}"' in text, trial
         assert 'record_property("tried"' in text, trial
+        assert f"def {function}" in text, trial

@@ -2,6 +2,9 @@
 
 Each is named in the code by one call of ``reached``, which does nothing unless ``arm`` was called with both
 variables set. One alone is refused: a gateway that dies on purpose must never start by mistake.
+
+In SQLite the points that begin with ``in_`` lie within a transaction. In PostgreSQL most of these transactions are one
+statement each, which no process can die in: there the points lie behind it, before anything follows from it.
 """
 
 import os

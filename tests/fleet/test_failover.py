@@ -1,8 +1,13 @@
-"""The primary dies and its standby takes over: what was acknowledged is there, and ends once."""
+"""The primary dies and its standby takes over: what was acknowledged is there, and ends once.
+
+``TIDEGATE_FAILOVERS`` says how often, with a synchronous and with an asynchronous standby.
+"""
 
 import asyncio
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
@@ -11,7 +16,7 @@ import asyncpg
 import pytest
 
 from benchmarks.machine.postgres import PostgresServer, postgres_server, standby_of
-from support.fleet import assert_each_ended_once, fleet
+from support.fleet import Fleet, assert_each_ended_once, fleet, rows
 from support.load import Load, acknowledged, again, until_all_ended
 from support.stores import new_job
 from support.upstream_server import black_hole
@@ -21,11 +26,14 @@ from tidegate.domain.jobs import Idempotency
 from tidegate.domain.secret import Secret
 from tidegate.mock_vendor import MockVendor
 from tidegate.store.postgres import PostgresOptions, PostgresStore
+from tidegate.store.refusal import StoreRefused
 
 pytestmark = pytest.mark.anyio
 
+FAILOVERS: Final = range(int(os.environ.get("TIDEGATE_FAILOVERS", "1")))
 BACK_WITHIN: Final = 15.0
 CAUGHT_UP_WITHIN: Final = 10.0
+COUNT: Final = 10
 ONE: Final = Idempotency(scope_digest=b"1" * 32, fingerprint=b"f" * 32, keep_for=timedelta(hours=1))
 
 
@@ -61,8 +69,12 @@ async def wait_for_standby(primary: PostgresServer) -> None:
     await connection.close()
 
 
+@pytest.mark.parametrize("_number", FAILOVERS)
 async def test_the_primary_is_killed_and_the_standby_promoted(
-    tmp_path: Path, pair: tuple[PostgresServer, PostgresServer]
+    tmp_path: Path,
+    pair: tuple[PostgresServer, PostgresServer],
+    record_property: Callable[[str, object], None],
+    _number: int,
 ) -> None:
     primary, standby = pair
     await wait_for_standby(primary)
@@ -101,6 +113,70 @@ async def test_the_primary_is_killed_and_the_standby_promoted(
                 assert load.statuses.keys() <= {202, 503}
                 assert load.unhelpful == 0
             await assert_each_ended_once(four, acknowledged(loads))
+            record_property("tried", 1)
+
+
+@pytest.mark.parametrize("_number", FAILOVERS)
+async def test_an_asynchronous_standby_lacks_what_it_had_not_received(
+    tmp_path: Path,
+    pair: tuple[PostgresServer, PostgresServer],
+    record_property: Callable[[str, object], None],
+    _number: int,
+) -> None:
+    """And nothing else: jobs whose ending it lacks run again, those whose accept it lacks are unknown."""
+    primary, standby = pair
+    await execute(primary.url(), "CREATE DATABASE tidegate")
+    url = f"postgresql://postgres@127.0.0.1:{primary.port},127.0.0.1:{standby.port}/tidegate"
+    async with MockVendor.serve(script={"rules": [{"model": "echo", "latency": 1.0}]}) as vendor:
+        with fleet(tmp_path, url, vendor.url, gateways=1, workers=1) as two:
+            await two.start()
+            ended = await two.submit(COUNT)
+            await until_all_ended(two.gateways[0].port, ended)
+            running = await two.submit(COUNT)
+            while vendor.in_flight < COUNT:
+                await asyncio.sleep(0.02)
+            await cut_off(primary, standby)
+            await until_all_ended(two.gateways[0].port, running)
+            lost = await two.submit(COUNT)
+            await until_all_ended(two.gateways[0].port, lost)
+
+            primary.kill()
+            with pytest.raises(StoreRefused, match="during recovery"):
+                await PostgresStore.open(
+                    PostgresOptions(Secret(standby.url("tidegate")), pooler=True),
+                    clock=SystemClock(), rng=SystemRng(),
+                )  # fmt: skip
+            await execute(standby.url(), "SELECT pg_promote()")
+            later = await eventually_submitted(two)
+            await until_all_ended(two.gateways[0].port, ended + running + later)
+            await two.stop()
+
+            kept = {job for (job,) in await two.rows("SELECT id::text FROM jobs")}
+            assert kept == {*ended, *running, *later}
+            await assert_each_ended_once(two, [*ended, *running, *later])
+            record_property("tried", 1)
+            assert vendor.total == len([*ended, *running, *running, *lost, *later])
+
+
+async def cut_off(primary: PostgresServer, standby: PostgresServer) -> None:
+    """With all that was committed until now, and nothing from now on."""
+    await execute(primary.url(), "CHECKPOINT")
+    ((position,),) = await rows(primary.url(), "SELECT pg_current_wal_lsn()::text")
+    async with asyncio.timeout(CAUGHT_UP_WITHIN):
+        while await rows(standby.url(), f"SELECT pg_last_wal_replay_lsn() >= '{position}'") != [(True,)]:
+            await asyncio.sleep(0.02)
+        await execute(standby.url(), "ALTER SYSTEM SET primary_conninfo = ''", "SELECT pg_reload_conf()")
+        while await rows(primary.url(), "SELECT FROM pg_stat_replication"):
+            await asyncio.sleep(0.02)
+
+
+async def eventually_submitted(found: Fleet) -> list[str]:
+    """Once the new primary is found."""
+    async with asyncio.timeout(BACK_WITHIN):
+        while True:
+            with suppress(AssertionError):
+                return await found.submit(1)
+            await asyncio.sleep(0.1)
 
 
 async def test_what_no_standby_confirms_is_not_acknowledged(server: PostgresServer, url: str) -> None:

@@ -14,10 +14,11 @@ import uvloop
 
 from benchmarks.machine.postgres import PostgresServer, postgres_server
 from support.fleet import PUBLIC_METRICS, fleet, rows, zombie_writes
-from support.gateway import chat, gateway_with_vendor
+from support.gateway import CHAT, chat, gateway_with_vendor
 from support.lines import Lines, lines_to
-from support.load import until_all_ended
+from support.load import BODY, HEADERS, until_all_ended
 from support.stores import ALICE, BOB, OPENAI, new_job
+from support.wire import Connection
 from tidegate import stores
 from tidegate.clock import SystemClock, SystemRng
 from tidegate.domain.errors import StoreError
@@ -25,14 +26,18 @@ from tidegate.domain.jobs import Completed, JobId, NewJob
 from tidegate.domain.secret import Secret
 from tidegate.mock_vendor import MockVendor
 from tidegate.store.postgres import PostgresOptions, PostgresStore
-from tidegate.store.postgres.connection import prepare
+from tidegate.store.postgres.connection import connect, prepare
 from tidegate.store.postgres.database import GONE
+from tidegate.store.postgres.leasing import LOCK_LANES
 
 pytestmark = pytest.mark.anyio
 
 FOUND_WITHIN: Final = 15.0
 LISTENS_AGAIN_WITHIN: Final = 4.0
 LEASE: Final = 12.0
+SILENCE: Final = 9.0
+"""A line is given up after eight seconds."""
+PICKED_UP_WITHIN_MS: Final = 2_500
 TEXT: Final = "words that were never said before"
 
 
@@ -262,6 +267,44 @@ async def test_a_worker_is_cut_off_from_the_database(
     assert long.pop("succeeded") == len(first + second + again)
     assert long.keys() == {"worker_lost"}
     assert 1 <= long["worker_lost"] < len(second)
+
+
+async def test_while_lines_are_silent_the_others_go_on(
+    tmp_path: Path, lines: Lines, through: str, url: str
+) -> None:
+    """Also when the last that was heard of one was that it is about to claim."""
+    ways = {"gateway-0": through, "worker-0": through}
+    async with MockVendor.serve(script={"rules": [{"model": "echo", "latency": 0.05}]}) as vendor:
+        with fleet(tmp_path, url, vendor.url, gateways=2, workers=2, ways=ways) as four:
+            await four.start()
+            await four.submit_until_all_work()
+            in_the_middle = await connect(Secret(url))
+            await in_the_middle.execute("BEGIN")
+            await in_the_middle.execute(LOCK_LANES, ["openai"])
+            lines.fall_silent()
+            unheard = asyncio.create_task(submit_for(0.01, four.gateways[0].port))
+            ids = await submit_for(SILENCE / 2, four.gateways[1].port)
+            assert not unheard.done(), "the control: some lines are silent"
+            ids += await submit_for(SILENCE / 2, four.gateways[1].port)
+            await until_all_ended(four.gateways[1].port, ids)
+            waits = await rows(url, "SELECT started_at - created_at FROM jobs WHERE id = ANY($1)", ids)
+            in_the_middle.terminate()
+            await unheard
+
+    assert max(ms for (ms,) in waits) <= PICKED_UP_WITHIN_MS
+
+
+async def submit_for(seconds: float, port: int) -> list[str]:
+    """Ids; twenty jobs a second."""
+    ids = []
+    end = time.monotonic() + seconds
+    async with Connection("127.0.0.1", port) as connection:
+        while time.monotonic() < end:
+            answer = await connection.request("POST", CHAT, HEADERS, BODY)
+            assert answer.status == 202
+            ids.append(answer.json()["id"])
+            await asyncio.sleep(0.05)
+    return ids
 
 
 # No line to be had

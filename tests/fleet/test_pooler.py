@@ -121,6 +121,13 @@ async def test_a_pooler_that_nobody_spoke_of_is_refused(
             await PostgresStore.open(options, clock=SystemClock(), rng=SystemRng())
 
 
+async def test_what_a_pooler_says_is_passed_on(pooler: PgBouncer) -> None:
+    options = PostgresOptions(Secret(pooler.url("nowhere")), pooler=True)
+
+    with pytest.raises(StoreRefused, match=r'said: .*"nowhere" does not exist'):
+        await PostgresStore.open(options, clock=SystemClock(), rng=SystemRng())
+
+
 async def test_doctor_looks_past_the_pooler(tmp_path: Path, url: str, through: str) -> None:
     found = await asyncio.gather(
         asyncio.to_thread(doctor, tmp_path / "silent.json", through, **POOLED),

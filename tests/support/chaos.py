@@ -50,6 +50,7 @@ TRIALS: Final = (
         least=3,
     ),
     Trial("restarts", "tests/fleet/test_restarts.py", "TIDEGATE_DATABASE_RESTARTS", 20, least=2),
+    Trial("failovers", "tests/fleet/test_failover.py", "TIDEGATE_FAILOVERS", 10, least=1),
     Trial("pooler", "tests/fleet/test_pooler.py", "TIDEGATE_POOLER_RESTARTS", 20, least=2),
     Trial("seeds", "tests/simulation", "TIDEGATE_SEEDS", 20_000),
     Trial("sequences", "tests/properties", "TIDEGATE_SEQUENCES", 50_000),

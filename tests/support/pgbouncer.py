@@ -94,7 +94,7 @@ def pgbouncer(server: PostgresServer, settings: str = "") -> Iterator[PgBouncer]
 
 def _program(place: Path) -> Path:
     """As a user may run it who may read nothing of ours: it refuses to run as root."""
-    found = shutil.which("pgbouncer", path="/usr/sbin:/usr/bin:/usr/local/bin:/opt/homebrew/bin")
+    found = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
     if found is not None:
         return Path(found)
     for package in _packages():

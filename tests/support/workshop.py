@@ -53,6 +53,9 @@ class StoreWithDoors:
     async def rescue(self) -> int:
         return await self._pass("rescue", self._store.rescue)
 
+    async def prune(self, *, limit: int) -> int:
+        return await self._pass("prune", lambda: self._store.prune(limit=limit))
+
     def __getattr__(self, name: str) -> Any:
         self.asked.append(name)
         return getattr(self._store, name)

@@ -243,3 +243,14 @@ async def test_trouble_is_reported_and_the_next_sweep_comes(tmp_path: Path) -> N
 
         assert shop.problems == ["store.busy", "store.busy", "maintenance.broken"]
         assert shop.doors.asked.count("rescue") >= 6
+
+
+async def test_a_store_that_is_away_is_reported_once_a_second(tmp_path: Path) -> None:
+    """Also in the second in which there is something to prune."""
+    async with workshop(tmp_path, starts=False) as shop:
+        shop.doors.trouble["rescue"] = [StoreBusy(), StoreBusy()]
+        shop.doors.trouble["prune"] = [StoreBusy()]
+
+        await _rounds(shop.maintenance, shop.clock, 3)
+
+        assert shop.problems == ["store.busy", "store.busy"]

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import Final, final
 
-from tidegate.domain.errors import StorageFull, StoreBusy, StoreError
+from tidegate.domain.errors import ErrorCode, StorageFull, StoreBusy, StoreError
 from tidegate.ports import Clock, JobStore, Observer
 
 SWEEP_EVERY: Final = timedelta(seconds=1)
@@ -32,10 +32,12 @@ class Maintenance:
         prune_at = self._clock.monotonic()
         while True:
             self.warn()
-            await self._patiently(self.sweep)
+            trouble = await self._patiently(self.sweep)
             if self._clock.monotonic() >= prune_at:
-                await self._patiently(self.prune)
+                trouble = await self._patiently(self.prune) or trouble
                 prune_at = self._clock.monotonic() + PRUNE_EVERY.total_seconds()
+            if trouble is not None:
+                self._observer.problem("store.busy", error=trouble)
             await self._clock.sleep(SWEEP_EVERY)
 
     def warn(self) -> None:
@@ -67,12 +69,14 @@ class Maintenance:
         while await step() >= _BATCH:
             await self._clock.sleep(_PAUSE)
 
-    async def _patiently(self, work: Callable[[], Awaitable[None]]) -> None:
+    async def _patiently(self, work: Callable[[], Awaitable[None]]) -> ErrorCode | None:
+        """Why the store could not be used for it just now."""
         try:
             await work()
         except (StorageFull, StoreBusy) as exc:
-            self._observer.problem("store.busy", error=exc.code)
+            return exc.code
         except StoreError:
-            return  # reported by whoever noticed first; the process is on its way out
+            pass  # reported by whoever noticed first; the process is on its way out
         except Exception as exc:  # noqa: BLE001 – without this loop no deadline would strike any more
             self._observer.problem("maintenance.broken", error=repr(type(exc)), exc_info=exc)
+        return None

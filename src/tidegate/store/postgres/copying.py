@@ -142,7 +142,7 @@ class PostgresSource(_Reading):
             names = ", ".join(migration.name for migration in lacking)
             raise SchemaMismatch(f"{self.place} lacks {names}: run `tidegate migrate` on it first")
         await _refuse_if_in_use(connection, self.place)
-        await connection.execute("SET idle_in_transaction_session_timeout = 0; SET lock_timeout = '10s'")
+        await connection.execute("SET lock_timeout = '10s'")
         await connection.transaction(isolation="repeatable_read").start()
         try:
             # Before the first SELECT, which fixes what this transaction sees.
@@ -283,7 +283,9 @@ def _fitting(what: str) -> Iterator[None]:
 async def _connect(options: PostgresOptions) -> Any:
     """The only copy that is at work on the database."""
     with _understood(options):
-        connection = await connecting.connect(options.url, statement_timeout=_LONGEST_STATEMENT)
+        connection = await connecting.connect(
+            options.url, statement_timeout=_LONGEST_STATEMENT, idle_in_transaction_session_timeout="0"
+        )
         if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", _LOCK):
             connection.terminate()
             raise StoreRefused(

@@ -9,6 +9,7 @@ from typing import Any, Final, LiteralString, final
 import asyncpg
 from asyncpg import exceptions as pg
 
+from tidegate import fault_points
 from tidegate.domain.errors import CommitUnknown, StorageFull, StoreAway, StoreBusy, StoreError
 from tidegate.ports import Clock, Rng
 from tidegate.store.refusal import StoreRefused
@@ -63,7 +64,10 @@ class Database:
         Raises ``CommitUnknown`` when the line broke after the statement had been sent.
         """
         async with self._line(CommitUnknown) as connection:
-            return await self._again_if_undone(connection, [(sql, values)])
+            fault_points.reached("before_commit")
+            rows = await self._again_if_undone(connection, [(sql, values)])
+            fault_points.reached("after_commit_before_reply")
+            return rows
 
     async def fetch_patiently(self, sql: LiteralString, *values: Any) -> list[Row]:
         """As ``fetch``, but for five seconds a server that is away is waited for."""

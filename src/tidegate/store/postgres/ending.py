@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from tidegate import fault_points
 from tidegate.domain.access import KeyId, Reader, owner_of_key
 from tidegate.domain.errors import Conflict, ErrorCode
 from tidegate.domain.jobs import (
@@ -135,6 +136,7 @@ async def expire(database: Database, limit: int) -> list[JobId]:
 async def prune(database: Database, limit: int) -> int:
     """Erase jobs past their expiry, and idempotency records that nobody can need any more."""
     jobs = await database.fetch(_PRUNE, limit)
+    fault_points.reached("in_prune")
     records = await database.fetch(_PRUNE_RECORDS, limit)
     return int(jobs[0][0]) + int(records[0][0])
 

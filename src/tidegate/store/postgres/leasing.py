@@ -11,6 +11,7 @@ from uuid import UUID
 
 from msgspec import Struct
 
+from tidegate import fault_points
 from tidegate.domain.errors import CommitUnknown
 from tidegate.domain.fairness import TURNS_PER_PRIORITY_LEVEL
 from tidegate.domain.fleet import Fleet
@@ -80,7 +81,7 @@ _TAKEN: Final = sql(
 )
 # One claim of a lane after the other, so that each counts what the one before it took. Read committed, the count comes
 # after the lock: it must be a statement of its own.
-_LOCK_LANES: Final = """
+LOCK_LANES: Final = """
     INSERT INTO lanes (lane, virtual_time) SELECT unnest($1::text[]), 0 ORDER BY 1
     ON CONFLICT (lane) DO UPDATE SET virtual_time = lanes.virtual_time
 """
@@ -247,7 +248,7 @@ async def claim(
     if not wanted:
         return []
     most = [None if fleet is None else fleet.get(lane) for lane in wanted]
-    lock = () if fleet is None else ((_LOCK_LANES, (list(wanted),)),)
+    lock = () if fleet is None else ((LOCK_LANES, (list(wanted),)),)
     values = (worker, float(TURNS_PER_PRIORITY_LEVEL), list(wanted), list(wanted.values()), most)
     rows = await database.fetch_last((*lock, (_CLAIM, values)))
     return [claimed_from_row(row) for row in rows]
@@ -297,6 +298,8 @@ async def settle(database: Database, settlements: Sequence[Settlement], unanswer
     ``unanswered`` remembers tokens between tries: of endings that were sent, and may have been written.
     """
     ours = await _settle(database, settlements, unanswered)
+    for found in settlements:
+        fault_points.reached("in_release" if _is_release(found.ending) else "in_settle")
     late = [found for found in settlements if found.lease.token not in ours and found.calls]
     if late:
         calls = [encode_calls(found.calls) for found in late]
@@ -320,6 +323,10 @@ async def _settle(
         ours |= {row[0] for row in await database.fetch(_SETTLED, *_leases(earlier))}
     unanswered -= tokens
     return ours
+
+
+def _is_release(ending: Ending) -> bool:
+    return isinstance(ending, Postponed) and not ending.is_charged
 
 
 def _leases(settlements: Sequence[Settlement]) -> tuple[list[UUID], list[bytes]]:
@@ -368,4 +375,6 @@ async def rescue(database: Database, loss_budget: int) -> tuple[int, list[JobId]
         _LONGEST_GAP // timedelta(milliseconds=1),
         _STEADY_FOR // timedelta(milliseconds=1),
     )
+    if rows:
+        fault_points.reached("in_rescue")
     return len(rows), [id_from_uuid(row[0]) for row in rows if row[1] == "failed"]

@@ -24,7 +24,7 @@ def refusal(options: PostgresOptions, exc: Exception) -> StoreRefused:
             asyncpg.ProtocolViolationError()
             | asyncpg.InvalidSQLStatementNameError()
             | asyncpg.DuplicatePreparedStatementError()
-        ):
+        ) if not options.pooler:
             remedy = f"{BY_WAY_OF_A_POOLER} (it said: {exc})"
         case ValueError():
             remedy = f"the URL cannot be read ({exc}): it should look like postgresql://user:password@host:5432/name"

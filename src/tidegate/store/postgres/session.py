@@ -2,12 +2,11 @@
 
 from typing import Final
 
-STATEMENT_WITHIN: Final = 5
-"""Seconds."""
 SETTINGS: Final = {
-    "statement_timeout": f"{STATEMENT_WITHIN}s",
+    "statement_timeout": "5s",
     "lock_timeout": "2s",
-    "idle_in_transaction_session_timeout": "10s",
+    # Whoever falls silent in the middle of a claim holds its lane, and with it everybody else.
+    "idle_in_transaction_session_timeout": "1s",
     "jit": "off",
     # Every statement has an index to go by; a plan made while a table was empty must not outlive that.
     "enable_seqscan": "off",
