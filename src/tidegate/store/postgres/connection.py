@@ -149,7 +149,7 @@ def _writable(url: str) -> str:
 
 async def check_server(connection: Any, *, allow_unsafe: bool) -> tuple[str, ...]:
     """Warnings. Raises ``StoreRefused`` for a server that could lose what it has acknowledged."""
-    version = await connection.fetchval("SELECT current_setting('server_version_num')::int")
+    version = int(await connection.fetchval("SELECT current_setting('server_version_num')"))
     if version < _OLDEST:
         raise StoreRefused(
             f"PostgreSQL {version // 10_000} is too old: version {_OLDEST // 10_000} or newer is needed"

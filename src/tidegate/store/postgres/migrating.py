@@ -2,8 +2,10 @@
 
 from typing import Any, Final
 
+import asyncpg
+
 from tidegate import fault_points
-from tidegate.store.migrate import Migration, migrations, pending
+from tidegate.store.migrate import Migration, migrations, not_ours, pending
 
 _LOCK: Final = 7_225_963_240_132_018_531
 """Advisory lock of whoever migrates; any number that nobody else uses."""
@@ -12,33 +14,45 @@ CREATE TABLE IF NOT EXISTS schema_migrations (
     number integer PRIMARY KEY, name text NOT NULL, checksum text NOT NULL, applied_at timestamptz DEFAULT now()
 )
 """
+_TABLES: Final = "SELECT tablename::text FROM pg_tables WHERE schemaname = current_schema()"
 
 
 async def missing(connection: Any) -> list[Migration]:
-    """What the schema lacks. Raises ``SchemaMismatch`` for one of another history, or newer than this version."""
-    applied: dict[int, str] = {}
-    if await connection.fetchval("SELECT to_regclass('schema_migrations')") is not None:
+    """What the schema lacks; changes nothing. Raises ``SchemaMismatch`` for one that is not ours to bring up to date."""
+    tables = {row[0] for row in await connection.fetch(_TABLES)}
+    applied = await _applied(connection) if "schema_migrations" in tables else {}
+    return pending(applied, migrations("postgres"), tables)
+
+
+async def _applied(connection: Any) -> dict[int, str]:
+    try:
         rows = await connection.fetch("SELECT number, checksum FROM schema_migrations")
-        applied = {row[0]: row[1] for row in rows}
-    return pending(applied, migrations("postgres"))
+    except asyncpg.UndefinedColumnError as exc:
+        raise not_ours() from exc
+    return {row[0]: row[1] for row in rows}
 
 
 async def apply_migrations(connection: Any) -> list[Migration]:
-    """Those that were missing. Raises ``SchemaMismatch``."""
+    """Those that were missing. Raises ``SchemaMismatch``; whoever fails lets go of the lock with his connection."""
+    # Whoever migrates may take long, and all others have to wait for that; but nobody waits long for a table.
+    await connection.execute("SET lock_timeout = 0")
     await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
-    try:
-        await connection.execute(_TABLE)
-        todo = await missing(connection)
-        for migration in todo:
-            async with connection.transaction():
-                await connection.execute(migration.sql)
-                fault_points.reached("in_migration")
-                await connection.execute(
-                    "INSERT INTO schema_migrations (number, name, checksum) VALUES ($1, $2, $3)",
-                    migration.number,
-                    migration.name,
-                    migration.checksum,
-                )
-    finally:
-        await connection.execute("SELECT pg_advisory_unlock($1)", _LOCK)
+    await connection.execute("RESET lock_timeout")
+    todo = await missing(connection)
+    for migration in todo:
+        async with connection.transaction():
+            await _apply(connection, migration)
+    await connection.execute("SELECT pg_advisory_unlock($1)", _LOCK)
     return todo
+
+
+async def _apply(connection: Any, migration: Migration) -> None:
+    await connection.execute(_TABLE)
+    await connection.execute(migration.sql)
+    fault_points.reached("in_migration")
+    await connection.execute(
+        "INSERT INTO schema_migrations (number, name, checksum) VALUES ($1, $2, $3)",
+        migration.number,
+        migration.name,
+        migration.checksum,
+    )

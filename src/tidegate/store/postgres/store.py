@@ -110,6 +110,7 @@ async def migrate(options: PostgresOptions, *, is_dry: bool) -> list[Migration]:
     """What the schema lacked; applied unless ``is_dry``. Raises ``StoreRefused`` or ``SchemaMismatch``."""
 
     async def work(connection: Any) -> list[Migration]:
+        await connecting.check_server(connection, allow_unsafe=options.allow_unsafe)
         return await (missing(connection) if is_dry else apply_migrations(connection))
 
     return await _alone(options, work)
