@@ -134,6 +134,24 @@ def test_a_clock_behind_the_store_is_red(cli: Cli, data: Path) -> None:
     assert "check NTP" in found["clock"][1]
 
 
+def test_a_database_that_has_lost_a_table_is_red_and_not_served(cli: Cli, data: Path) -> None:
+    connection = apsw.Connection(str(data / "tidegate.db"))
+    connection.execute("DROP TABLE boots")
+    connection.close()
+    reason = (
+        "the database has lost table boots, which its schema_migrations says it has: restore it from a backup"
+    )
+
+    code, found = checks(cli)
+    served = cli.process("serve", "--port", "0")
+    migrated = cli("migrate")
+
+    assert (code, found["schema"]) == (1, ("red", reason))
+    assert (served.returncode, migrated.returncode) == (4, 4)
+    assert served.stderr == f"{reason}\n"
+    assert reason in one_line(migrated.stderr)
+
+
 def test_no_provider_is_red(cli: Cli) -> None:
     file = write_json(cli.directory / "c.json", {"server": {}})
 

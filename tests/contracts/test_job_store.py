@@ -149,6 +149,24 @@ class TestIdempotency:
 
         assert await store.jobs.replayed(store.idempotency()) is None
 
+    async def test_each_record_of_a_batch_is_kept_for_its_own_time(self, store: StoreUnderTest) -> None:
+        hours = {f"for {hours} h, {n}": hours for n in range(20) for hours in (1, 3)}
+        records = {name: store.idempotency(name, keep_for=timedelta(hours=hours[name])) for name in hours}
+        jobs = [store.new_job(idempotency=record, result_ttl=60) for record in records.values()]
+        await asyncio.gather(*[store.jobs.accept(job) for job in jobs])
+        for claimed in await store.claim():
+            await store.complete(claimed)
+        store.later(hours=2)
+
+        await store.jobs.prune(limit=100)
+
+        for name, record in records.items():
+            if hours[name] == 1:
+                assert await store.jobs.replayed(record) is None
+            else:
+                with pytest.raises(Conflict):
+                    await store.jobs.replayed(record)
+
     async def test_keys_of_different_owners_do_not_meet(self, store: StoreUnderTest) -> None:
         one = await store.jobs.accept(store.new_job(idempotency=store.idempotency("alice")))
         other = await store.jobs.accept(store.new_job(owner=BOB, idempotency=store.idempotency("bob")))

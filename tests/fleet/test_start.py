@@ -15,18 +15,24 @@ import pytest
 from benchmarks.machine.postgres import PostgresServer, postgres_server
 from support.fakes import RecordingObserver
 from support.fleet import new_database
+from support.lines import lines_to
 from support.processes import free_port
 from tidegate.clock import SystemClock, SystemRng
 from tidegate.domain.secret import Secret
 from tidegate.services.key_directory import KeyDirectory
 from tidegate.services.manage_keys import ConfiguredKey, KeyChanges, ManageKeys
-from tidegate.store.migrate import SchemaMismatch
-from tidegate.store.postgres import PostgresOptions, PostgresStore, migrate
+from tidegate.store.migrate import SchemaMismatch, migrations
+from tidegate.store.postgres import PostgresOptions, PostgresStore, diagnose, migrate, migrating
 from tidegate.store.refusal import StoreRefused
 
 pytestmark = pytest.mark.anyio
 
 CANARY = "canary-2f1c"
+LONGER_THAN_FOR_A_TABLE = 2.5
+KILL_WHO_WAITS = """
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE datname = current_database() AND wait_event_type = 'Lock'
+"""
 
 
 def options(url: str, **members: Any) -> PostgresOptions:
@@ -159,11 +165,163 @@ async def test_a_migration_that_was_changed(url: str) -> None:
     assert "applied with another content" in await refusal(url)
 
 
+UNFIT = {
+    "a table is lost": (
+        (),
+        ("DROP TABLE job_result, lanes",),
+        "the database has lost tables job_result, lanes",
+    ),
+    "the history is lost": ((), ("DROP TABLE schema_migrations",), "the database has tables attempts, "),
+    "half of the history is lost": (
+        (),
+        ("DELETE FROM schema_migrations WHERE number = 2",),
+        "the database has table store_copies, and its schema_migrations does not say where from",
+    ),
+    "another program's tables": (("CREATE TABLE jobs (id serial)",), (), "the database has table jobs, "),
+    "another program's history": (
+        ("CREATE TABLE schema_migrations (version bigint)",),
+        (),
+        "schema_migrations is another program's: give tidegate a database of its own",
+    ),
+    "a migration was changed": (
+        (),
+        ("UPDATE schema_migrations SET checksum = 'x' WHERE number = 2",),
+        "migration 0002_store_copies was applied with another content",
+    ),
+}
+"""What happened to the database before our first start and after it, and what is said about it."""
+
+
+@pytest.fixture(params=UNFIT)
+async def unfit(request: pytest.FixtureRequest, url: str) -> str:
+    """What is said of the database at ``url``."""
+    before, after, words = UNFIT[request.param]
+    await execute(url, *before)
+    if after:
+        await (await opened(url)).close()
+        await execute(url, *after)
+    return words
+
+
+async def contents(url: str) -> list[Any]:
+    """Everything in the catalogue, by its number and name, and what is known of the schema."""
+    connection = await asyncpg.connect(url)
+    found: list[Any] = await connection.fetch(
+        "SELECT oid, relname FROM pg_class WHERE relnamespace = 'public'::regnamespace ORDER BY oid"
+    )
+    if await connection.fetchval("SELECT to_regclass('schema_migrations')") is not None:
+        found += await connection.fetch("SELECT * FROM schema_migrations ORDER BY 1")
+    await connection.close()
+    return found
+
+
+async def test_a_schema_that_is_not_as_it_says_is_refused_and_left_alone(url: str, unfit: str) -> None:
+    before = await contents(url)
+
+    said = [await refusal(url)]
+    for look in (
+        migrate(options(url), is_dry=True),
+        migrate(options(url), is_dry=False),
+        diagnose(options(url)),
+    ):
+        with pytest.raises(SchemaMismatch) as caught:
+            await look
+        said.append(str(caught.value))
+
+    assert [text.startswith(unfit) for text in said] == [True] * 4, said
+    assert await contents(url) == before
+
+
+async def test_the_tables_of_a_migration_are_those_it_makes(url: str) -> None:
+    await (await opened(url)).close()
+    connection = await asyncpg.connect(url)
+
+    made = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+
+    known = {table for migration in migrations("postgres") for table in migration.tables}
+    assert {row[0] for row in made} == known | {"schema_migrations"}
+    await connection.close()
+
+
+async def test_an_unfit_database_ends_every_command_with_the_reason(url: str, tmp_path: Path) -> None:
+    await execute(url, "CREATE TABLE jobs (id serial)")
+
+    assert await what_each_command_says(url, tmp_path) == {
+        "serve": (4, True), "work": (4, True), "migrate": (4, True), "doctor": (1, True),
+    }  # fmt: skip
+
+
+async def what_each_command_says(
+    url: str, tmp_path: Path, words: str = "use an empty database"
+) -> dict[str, tuple[int, bool]]:
+    """Exit code, and whether it names ``words``."""
+    config = tmp_path / "tidegate.json"
+    config.write_text(json.dumps({"store": {"url": url}, "providers": {"mock": {}}, "server": {"port": 0}}))
+    commands = ("serve", "work", "migrate", "doctor")
+    ended = await asyncio.gather(
+        *[asyncio.to_thread(tidegate, command, "--config", str(config)) for command in commands]
+    )
+    return {
+        command: (end.returncode, words in end.stdout + end.stderr)
+        for command, end in zip(commands, ended, strict=True)
+    }
+
+
+async def test_a_server_that_is_too_old(server: PostgresServer, url: str, tmp_path: Path) -> None:
+    async with lines_to(server.port) as lines:
+        connection = await asyncpg.connect(url)
+        number: str = await connection.fetchval("SHOW server_version_num")
+        await connection.close()
+        way = lines.url(url.rpartition("/")[2])
+        lines.lie = (number.encode(), b"130023")
+        old = await what_each_command_says(
+            way, tmp_path, "PostgreSQL 13 is too old: version 14 or newer is needed"
+        )
+        lines.lie = (number.encode(), b"140000")
+        just_new_enough = await opened(way)
+        await just_new_enough.close()
+
+    assert old == {"serve": (4, True), "work": (4, True), "migrate": (4, True), "doctor": (1, True)}
+
+
+async def test_a_start_waits_for_a_long_migration(url: str) -> None:
+    other = await asyncpg.connect(url)
+    await other.execute("SELECT pg_advisory_lock($1)", migrating._LOCK)
+    starting = asyncio.create_task(opened(url))
+
+    done, _ = await asyncio.wait({starting}, timeout=LONGER_THAN_FOR_A_TABLE)
+    await other.close()
+
+    assert not done
+    await (await starting).close()
+
+
 async def test_many_starts_at_once_migrate_once(url: str) -> None:
     stores = await asyncio.gather(*[opened(url) for _ in range(5)])
     await asyncio.gather(*[store.close() for store in stores])
 
     assert await migrate(options(url), is_dry=True) == []
+
+
+async def test_a_migration_whose_connection_is_killed_leaves_nothing_half_done(
+    url: str, tmp_path: Path
+) -> None:
+    config = tmp_path / "tidegate.json"
+    config.write_text(json.dumps({"store": {"url": url}}))
+    in_its_way, other = await asyncpg.connect(url), await asyncpg.connect(url)
+    await in_its_way.execute("BEGIN; CREATE TABLE lanes ()")
+
+    starting = asyncio.create_task(asyncio.to_thread(tidegate, "migrate", "--config", str(config)))
+    async with asyncio.timeout(20):
+        while not await other.fetch(KILL_WHO_WAITS):
+            await asyncio.sleep(0.02)
+    killed = await starting
+    await in_its_way.close()
+
+    assert (killed.returncode, killed.stderr.startswith("cannot use")) == (4, True), killed.stderr
+    assert await other.fetchval("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == 0
+    await other.close()
+    await (await opened(url)).close()
 
 
 async def test_migrate_says_what_is_missing_and_applies_it(url: str, tmp_path: Path) -> None:

@@ -176,11 +176,45 @@ class TestMigrations:
         known = [Migration(1, "0001_initial", "")]
 
         with pytest.raises(SchemaMismatch, match="start a newer version"):
-            pending({1: known[0].checksum, 2: "?"}, known)
+            pending({1: known[0].checksum, 2: "?"}, known, set())
 
     def test_a_migration_that_was_edited_later_is_refused(self) -> None:
         with pytest.raises(SchemaMismatch, match="another content"):
-            pending({1: "old"}, [Migration(1, "0001_initial", "CREATE TABLE x (a)")])
+            pending({1: "old"}, [Migration(1, "0001_initial", "CREATE TABLE x (a)")], {"x"})
+
+    @pytest.mark.parametrize(
+        ("damage", "words"),
+        [
+            (
+                "DROP TABLE job_result; DROP TABLE lanes",
+                "the database has lost tables job_result, lanes, which",
+            ),
+            ("DROP TABLE schema_migrations", "the database has tables attempts, boots, "),
+            (
+                "DROP TABLE schema_migrations; CREATE TABLE schema_migrations (version TEXT)",
+                "schema_migrations is another program's: give tidegate a database of its own",
+            ),
+        ],
+    )
+    def test_a_schema_that_is_not_as_it_says_is_refused_and_left_alone(self, damage: str, words: str) -> None:
+        database = apsw.Connection(":memory:")
+        apply_migrations(database)
+        database.execute(damage)
+        before = database.serialize("main")
+
+        with pytest.raises(SchemaMismatch, match=words):
+            apply_migrations(database)
+
+        assert database.serialize("main") == before
+
+    def test_the_tables_of_a_migration_are_those_it_makes(self) -> None:
+        database = apsw.Connection(":memory:")
+        apply_migrations(database)
+
+        made = {name for (name,) in database.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+
+        known = {table for migration in migrations("sqlite") for table in migration.tables}
+        assert made == known | {"schema_migrations"}
 
     def test_one_that_breaks_leaves_nothing_behind(self, monkeypatch: pytest.MonkeyPatch) -> None:
         steps = [

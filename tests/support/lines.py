@@ -1,4 +1,4 @@
-"""TCP lines to a server that fall silent, break, or break just before a certain message of PostgreSQL's arrives."""
+"""TCP lines to a server that fall silent, lie, break, or break just before a certain message of PostgreSQL's arrives."""
 
 import asyncio
 import struct
@@ -57,7 +57,7 @@ class _Line:
                 self._lines.broke()
                 break
             if not self.is_silent:
-                self._to_client.write(data)
+                self._to_client.write(data.replace(*self._lines.lie))
         self.cut()
 
     def _brings(self, data: bytes, kind: bytes) -> bool:
@@ -82,6 +82,8 @@ class Lines:
         """The line breaks on which a client says this."""
         self.cuts_before = COMMAND_COMPLETE
         """A type of message of the server's, after the marker; empty: before the server hears of the marker."""
+        self.lie = (b"", b"")
+        """What the server says, and what arrives instead, of the same length."""
         self.breaks = 0
         """How often that has happened; once for each time a marker was set."""
         self.on_break: Callable[[], None] = lambda: None

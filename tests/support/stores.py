@@ -111,11 +111,11 @@ class StoreUnderTest(ABC):
     def later(self, **duration: float) -> None:
         self.clock.advance(timedelta(**duration))
 
-    def idempotency(self, name: str = "one", fingerprint: bytes = b"f" * 32) -> Idempotency:
+    def idempotency(
+        self, name: str = "one", fingerprint: bytes = b"f" * 32, keep_for: timedelta = timedelta(hours=24)
+    ) -> Idempotency:
         return Idempotency(
-            scope_digest=name.encode().ljust(32, b"."),
-            fingerprint=fingerprint,
-            keep_for=timedelta(hours=24),
+            scope_digest=name.encode().ljust(32, b"."), fingerprint=fingerprint, keep_for=keep_for
         )
 
     def key(self, name: str = "a", **members: Any) -> VirtualKey:

@@ -19,9 +19,10 @@ from tidegate.api import local_issuer
 from tidegate.cli.client import GatewayClient, GatewayRefused, NoGateway
 from tidegate.ports import Clock
 from tidegate.settings import ProviderSettings, Settings
-from tidegate.store.migrate import SchemaMismatch, migrations, pending
+from tidegate.store.migrate import SchemaMismatch
 from tidegate.store.refusal import StoreRefused
 from tidegate.store.sqlite.connection import check_library, open_reader, prepare_directory
+from tidegate.store.sqlite.store import missing_migrations
 
 Level = Literal["green", "yellow", "red"]
 
@@ -127,8 +128,9 @@ def check_database(settings: Settings, clock: Clock) -> Iterator[Check]:
     try:
         connection = open_reader(path)
         try:
-            yield _check_schema(connection)
-            yield _check_clock(connection, clock)
+            yield (schema := _check_schema(connection))
+            if schema.level == "green":
+                yield _check_clock(connection, clock)
         finally:
             connection.close()
     except (StoreRefused, apsw.Error) as error:
@@ -136,9 +138,8 @@ def check_database(settings: Settings, clock: Clock) -> Iterator[Check]:
 
 
 def _check_schema(connection: apsw.Connection) -> Check:
-    applied: list[Any] = connection.execute("SELECT number, checksum FROM schema_migrations").fetchall()
     try:
-        missing = pending(dict(applied), migrations("sqlite"))
+        missing = missing_migrations(connection)
     except SchemaMismatch as error:
         return Check("schema", "red", str(error))
     if missing:
@@ -146,7 +147,7 @@ def _check_schema(connection: apsw.Connection) -> Check:
         return Check(
             "schema", "yellow", f"{names} will be applied at the next start, or by `tidegate migrate`"
         )
-    return Check("schema", "green", f"up to date ({len(applied)} applied)")
+    return Check("schema", "green", "up to date")
 
 
 def _check_clock(connection: apsw.Connection, clock: Clock) -> Check:

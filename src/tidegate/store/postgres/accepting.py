@@ -1,6 +1,7 @@
 """Accept: a batch of requests becomes durable in one statement, each with its place in its lane."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any, Final
 
 from asyncpg import UniqueViolationError
@@ -54,16 +55,16 @@ _ACCEPT: Final = sql(
         SELECT * FROM unnest(
             $1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::float8[],
             $9::int[], $10::int[], $11::int[], $12::int[], $13::bool[], $14::text[], $15::bytea[], $16::bytea[],
-            $17::bytea[], $18::bytea[], $19::float8[]
+            $17::bytea[], $18::bytea[], $19::bigint[], $20::float8[]
         ) WITH ORDINALITY AS g (
             id, request_type, owner, actor, model, candidates, lane, weight,
             result_ttl, timeout, max_attempts, priority, passes_extra, request_id, body, metadata,
-            scope_digest, fingerprint, priority_offset, n
+            scope_digest, fingerprint, keep_for, priority_offset, n
         )
     ),
     records AS (
         INSERT INTO idempotency (scope_digest, fingerprint, job_id, keep_until)
-        SELECT scope_digest, fingerprint, id, ms + $20 FROM given, moment
+        SELECT scope_digest, fingerprint, id, ms + keep_for FROM given, moment
         WHERE scope_digest IS NOT NULL ORDER BY scope_digest, n
         ON CONFLICT (scope_digest) DO NOTHING
         RETURNING job_id
@@ -161,7 +162,6 @@ async def replayed(database: Database, idempotency: Idempotency) -> JobState | N
 
 def _columns(jobs: Sequence[NewJob]) -> list[Any]:
     records = [job.idempotency for job in jobs]
-    keep_for = max((record.keep_for for record in records if record is not None), default=None)
     return [
         [id_to_uuid(job.id) for job in jobs],
         [str(job.request_type) for job in jobs],
@@ -181,8 +181,8 @@ def _columns(jobs: Sequence[NewJob]) -> list[Any]:
         [job.metadata for job in jobs],
         [record.scope_digest if record is not None else None for record in records],
         [record.fingerprint if record is not None else None for record in records],
+        [record.keep_for // timedelta(milliseconds=1) if record is not None else None for record in records],
         [priority_offset(job.options.priority) for job in jobs],
-        round(keep_for.total_seconds() * 1000) if keep_for is not None else 0,
     ]
 
 

@@ -25,24 +25,26 @@ _TARGET: Final = """,
     target AS MATERIALIZED (
         SELECT j.id, j.status, j.attempt, j.attempt_started_at, j.lease, j.started_at FROM jobs j, moment WHERE
 """
-_CANCEL: Final = """
+_PAST: Final = """
     ),
     past AS (
         INSERT INTO attempts (job, number, started_at, ended_at, "end", lease)
-        SELECT id, attempt, attempt_started_at, ms, 'cancelled', lease FROM target, moment WHERE status = 'processing'
+        SELECT id, attempt, attempt_started_at, ms,
+"""
+_FAIL: Final = """
+        , lease FROM target, moment WHERE status = 'processing'
     )
     UPDATE jobs j SET
         status = 'failed', completed_at = ms, expires_at = ms + j.result_ttl * 1000::bigint, worker = NULL, lease = NULL,
 """
+_CANCEL: Final = sql("FOR UPDATE OF j", _PAST, "'cancelled'", _FAIL)
 _ERROR_5: Final = "status_code = $5, outcome = $6, error_code = $7, error = $8"
 _ERROR_2: Final = "status_code = $2, outcome = $3, error_code = $4, error = $5"
 _DONE: Final = "FROM target t, moment WHERE j.id = t.id RETURNING j.id"
 _CANCEL_ONE: Final = sql(
-    "WITH", MOMENT, _TARGET, reading.VISIBLE, "AND", _UNFINISHED, "FOR UPDATE OF j", _CANCEL, _ERROR_5, _DONE
+    "WITH", MOMENT, _TARGET, reading.VISIBLE, "AND", _UNFINISHED, _CANCEL, _ERROR_5, _DONE
 )
-_CANCEL_ALL: Final = sql(
-    "WITH", MOMENT, _TARGET, "owner = $1 AND", _UNFINISHED, "FOR UPDATE OF j", _CANCEL, _ERROR_2, _DONE
-)
+_CANCEL_ALL: Final = sql("WITH", MOMENT, _TARGET, "owner = $1 AND", _UNFINISHED, _CANCEL, _ERROR_2, _DONE)
 DELETE_KEY: Final = "DELETE FROM virtual_keys WHERE id = $1 RETURNING id"
 _EXPIRE: Final = sql(
     "WITH",
@@ -51,15 +53,11 @@ _EXPIRE: Final = sql(
     reading.DEADLINE,
     "<= (SELECT ms FROM moment) ORDER BY",
     reading.DEADLINE,
+    "LIMIT $1 FOR UPDATE OF j SKIP LOCKED",
+    _PAST,
+    "'failed'",
+    _FAIL,
     """
-        LIMIT $1 FOR UPDATE OF j SKIP LOCKED
-    ),
-    past AS (
-        INSERT INTO attempts (job, number, started_at, ended_at, "end", lease)
-        SELECT id, attempt, attempt_started_at, ms, 'failed', lease FROM target, moment WHERE status = 'processing'
-    )
-    UPDATE jobs j SET
-        status = 'failed', completed_at = ms, expires_at = ms + j.result_ttl * 1000::bigint, worker = NULL, lease = NULL,
         status_code = CASE WHEN t.started_at IS NULL THEN $2::int ELSE $6::int END,
         outcome = CASE WHEN t.started_at IS NULL THEN $3::text ELSE $7::text END,
         error_code = CASE WHEN t.started_at IS NULL THEN $4::text ELSE $8::text END,

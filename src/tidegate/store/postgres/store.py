@@ -25,7 +25,7 @@ from tidegate.store.postgres.keys import PostgresKeys
 from tidegate.store.postgres.leasing import Worker
 from tidegate.store.postgres.migrating import apply_migrations, missing
 from tidegate.store.postgres.refusing import FAILURES, refusal
-from tidegate.store.postgres.server import ServerCheck
+from tidegate.store.postgres.server import ServerCheck, check_server
 from tidegate.store.postgres.session import local_settings
 from tidegate.store.postgres.wake_ups import PostgresWakeUps
 
@@ -126,6 +126,7 @@ async def migrate(options: PostgresOptions, *, is_dry: bool) -> list[Migration]:
     """What the schema lacked; applied unless ``is_dry``. Raises ``StoreRefused`` or ``SchemaMismatch``."""
 
     async def work(connection: Any) -> list[Migration]:
+        await check_server(connection, allow_unsafe=options.allow_unsafe)
         return await (missing(connection) if is_dry else apply_migrations(connection))
 
     return await _alone(options, work)

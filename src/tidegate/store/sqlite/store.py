@@ -12,7 +12,7 @@ from msgspec import Struct
 from tidegate import fault_points
 from tidegate.domain.ids import uuid7
 from tidegate.ports import Clock, Rng
-from tidegate.store.migrate import Migration, SchemaMismatch, migrations, pending
+from tidegate.store.migrate import Migration, SchemaMismatch, migrations, not_ours, pending
 from tidegate.store.refusal import StoreRefused
 from tidegate.store.rows import moment
 from tidegate.store.sqlite.connection import check_library, open_writer, prepare_directory
@@ -28,6 +28,9 @@ from tidegate.store.sqlite.writer import Transaction, Writer
 from tidegate.store.wake_ups import LocalWakeUps
 
 _SUSPICIOUSLY_LATE: Final = timedelta(minutes=5)
+_MIGRATIONS: Final = """
+CREATE TABLE IF NOT EXISTS schema_migrations (number INTEGER PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL)
+"""
 
 
 class SqliteOptions(Struct, frozen=True):
@@ -144,15 +147,11 @@ class SqliteStore:
 
 
 def apply_migrations(connection: apsw.Connection) -> int:
-    """Bring the schema up to date, one transaction per file; the number of files applied."""
-    connection.execute(
-        "CREATE TABLE IF NOT EXISTS schema_migrations ("
-        " number INTEGER PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL)"
-    )
-    applied = fetch(connection, "SELECT number, checksum FROM schema_migrations", ())
-    todo = pending(dict(applied), migrations("sqlite"))
+    """Bring the schema up to date, one transaction per file; the number of files applied. Raises ``SchemaMismatch``."""
+    todo = missing_migrations(connection)
     for migration in todo:
         with connection:
+            connection.execute(_MIGRATIONS)
             connection.execute(migration.sql)
             fault_points.reached("in_migration")
             connection.execute(
@@ -164,10 +163,18 @@ def apply_migrations(connection: apsw.Connection) -> int:
 
 def missing_migrations(connection: apsw.Connection) -> list[Migration]:
     """What the schema lacks; changes nothing. Raises ``SchemaMismatch``."""
-    if not fetch(connection, "SELECT 1 FROM sqlite_schema WHERE name = 'schema_migrations'", ()):
-        return migrations("sqlite")
-    applied = fetch(connection, "SELECT number, checksum FROM schema_migrations", ())
-    return pending(dict(applied), migrations("sqlite"))
+    tables = {
+        name for (name,) in fetch(connection, "SELECT name FROM sqlite_schema WHERE type = 'table'", ())
+    }
+    applied = _applied(connection) if "schema_migrations" in tables else {}
+    return pending(applied, migrations("sqlite"), tables)
+
+
+def _applied(connection: apsw.Connection) -> dict[int, str]:
+    try:
+        return dict(fetch(connection, "SELECT number, checksum FROM schema_migrations", ()))
+    except apsw.SQLError as exc:
+        raise not_ours() from exc
 
 
 def _take_over(transaction: Transaction, clock: StoreClock) -> int:
