@@ -15,7 +15,7 @@ from typing import Any, Final, cast
 import pytest
 from msgspec.structs import replace
 
-from benchmarks import comparing, peering, publishing, results, soaking, tables
+from benchmarks import comparing, publishing, results, soaking, tables
 from benchmarks.bench import QUICK, Measure, Server
 from benchmarks.comparing import NoSuchCommit, Pair
 from benchmarks.configuration import write_configuration
@@ -23,6 +23,7 @@ from benchmarks.load import requests
 from benchmarks.machine import sockets
 from benchmarks.machine.http import fetch, free_port
 from benchmarks.machine.processes import environment_for, python
+from benchmarks.peers import installing
 from benchmarks.publishing import NotFitToPublish
 from benchmarks.report import Figure, Report
 from benchmarks.samples import Latency, Sample
@@ -282,9 +283,9 @@ class TestPeers:
 
     def test_one_that_cannot_be_installed_says_why(self) -> None:
         with pytest.raises(subprocess.CalledProcessError) as failed:
-            peering.run([sys.executable, "-c", "import sys; sys.exit('no such package')"], Path.cwd())
+            installing.run([sys.executable, "-c", "import sys; sys.exit('no such package')"], Path.cwd())
 
-        assert "no such package" in peering.why(failed.value)
+        assert "no such package" in installing.why(failed.value)
 
 
 class TestPublish:
