@@ -42,11 +42,11 @@ QUEUES: Final = (
         "pgqueuer",
         ("pgqueuer[asyncpg]==1.6.*", "uvloop"),
         {
-            # What its tools/benchmark.py does when it is told nothing.
+            # What the benchmark in its repository does when it is told nothing.
             "pgqueuer, as its own benchmark: 5 workers, batches of 10": {
                 "workers": 5, "fetched": 10, "enqueued": 10,
             },
-            # Its guide says to fetch more at once where jobs are short; more than this brought nothing.
+            # Its guide says to fetch more at once where jobs are short; still more brought nothing.
             "pgqueuer, at its fastest: 1 worker, batches of 500 and 1 000": {
                 "workers": 1, "fetched": 500, "enqueued": 1000,
             },
@@ -59,8 +59,9 @@ QUEUES: Final = (
         "procrastinate",
         ("procrastinate==3.10.*", "psycopg[binary]", "uvloop"),
         {
+            # The example of its guide.
             "procrastinate, 1 worker with 30 jobs at once": {"workers": 1, "at_once": 30, "deferred": 500},
-            # A worker fetches one job after the other: several fetch side by side; more brought nothing.
+            # Its guide says to start more workers, as each fetches one job after the other; still more brought nothing.
             "procrastinate, at its fastest: 8 workers with 8 jobs at once": {
                 "workers": 8, "at_once": 8, "deferred": 500,
             },
@@ -83,8 +84,8 @@ async def measure(bench: Bench, place: Path) -> list[Report]:
                 measures |= await _theirs(queue, bench, stack, server, place)
             except LEFT_OUT as error:
                 missing[queue.name] = why(error)
-        found = await bench.rounds(_side_by_side(measures))
-    return [_report(queue, found, missing.get(queue.name)) for queue in QUEUES]
+        found = await bench.rounds(side_by_side(measures))
+    return [report_of(queue, found, missing.get(queue.name)) for queue in QUEUES]
 
 
 async def _ours(bench: Bench, stack: AsyncExitStack, server: PostgresServer) -> dict[str, Measure]:
@@ -115,7 +116,7 @@ async def _theirs(
     }
 
 
-def _side_by_side(measures: Mapping[str, Measure]) -> dict[str, Measure]:
+def side_by_side(measures: Mapping[str, Measure]) -> dict[str, Measure]:
     """Ours right before those that it is compared with."""
     names = [name for queue in QUEUES for name in (queue.ours, *queue.settings)]
     return {name: measures[name] for name in names if name in measures}
@@ -125,7 +126,8 @@ def _jobs(bench: Bench, count: int) -> int:
     return count // _QUICK if bench.pace.is_quick else count
 
 
-def _report(queue: Queue, found: Mapping[str, list[Sample]], missing: str | None) -> Report:
+def report_of(queue: Queue, found: Mapping[str, list[Sample]], missing: str | None) -> Report:
+    """``missing`` says why it was left out, where it was."""
     figures = [Figure(name, found[name]) for name in (queue.ours, *queue.settings) if name in found]
     if missing is not None:
         return Report(queue.name, figures, failure=f"left out: {missing}")
