@@ -66,7 +66,7 @@ bench: setup ## every figure beside its yardsticks; ten minutes, on an otherwise
 bench-compare: setup ## this tree against another commit, in turns: make bench-compare BASE=v0.1.0
 	$(BIN)/python -m benchmarks compare $(BASE)
 
-bench-peers: setup ## other gateways on the same vendor; installs them under .cache
+bench-peers: setup ## other gateways on the same vendor, job queues on the same PostgreSQL; installs them under .cache
 	$(BIN)/python -m benchmarks peers
 
 soak: setup ## half load for ten minutes, nothing may grow or get lost: make soak MINUTES=5 STORE=postgres RATE=1000

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
@@ -143,10 +144,16 @@ class Bench:
             yield Server(child, port, directory)
 
     @contextlib.contextmanager
-    def part(self, name: str, *arguments: str, source: Path | None = None) -> Iterator[Child]:
+    def part(
+        self,
+        name: str,
+        *arguments: str,
+        source: Path | None = None,
+        interpreter: str = sys.executable,
+    ) -> Iterator[Child]:
         """A program of ``children`` that is asked, not called over HTTP. Its last argument is its directory."""
         directory = self.new_directory(name)
-        command = python(f"benchmarks.children.{name}", *arguments, str(directory))
+        command = python(f"benchmarks.children.{name}", *arguments, str(directory), interpreter=interpreter)
         with self._start(command, directory, source=source, answers=True) as child:
             yield child
 

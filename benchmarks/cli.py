@@ -3,16 +3,17 @@
 import asyncio
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 from msgspec.structs import replace
 from rich.console import Console
 
-from benchmarks import comparing, peering, publishing, results, soaking, tables
+from benchmarks import comparing, publishing, results, soaking, tables
 from benchmarks.bench import QUICK, Bench, LoadFailed, Pace
 from benchmarks.machine.disk import NoRealDisk, require_real_disk
 from benchmarks.machine.processes import ChildFailed
+from benchmarks.peers import gateways, queues
 from benchmarks.progress import Display
 from benchmarks.running import in_loop, measure, work_folder
 from benchmarks.scenarios.catalog import SCENARIOS, about
@@ -117,17 +118,29 @@ def soak(
 @app.command
 def peers(
     *,
-    requests: Annotated[int, Parameter(help="Calls through each.")] = 2000,
+    only: Annotated[
+        Literal["gateways", "queues"] | None, Parameter(help="One kind of peers; both by default.")
+    ] = None,
+    requests: Annotated[int, Parameter(help="Calls through each gateway before it is measured.")] = 2000,
+    quick: Annotated[bool, Parameter(help="Queues: two rounds of fewer jobs.", negative="")] = False,
     directory: Annotated[Path, Parameter(help="Folder on a real disk; peers are installed in it.")] = ROOT
     / ".cache"
     / "peers",
 ) -> int:
-    """Run other gateways beside this one against the same mock vendor. Installs them first, from their registries."""
+    """Run others beside this gateway: gateways on the same mock vendor, job queues on the same PostgreSQL.
+
+    Installs them first, from their registries.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     with work_folder(ROOT / ".cache" / "bench") as folder, Display(1) as display:
-        bench = Bench(ROOT / "src", folder, Pace(), display.say)
-        found = in_loop(peering.measure(bench, directory, requests))
-    tables.show_peers(found, _console())
+        bench = Bench(ROOT / "src", folder, QUICK if quick else Pace(), display.say)
+        machine = results.this_machine(require_real_disk(folder), bench.cores.note)
+        if only != "queues":
+            tables.show_peers(in_loop(gateways.measure(bench, directory, requests)), _console())
+        if only != "gateways":
+            reports = in_loop(queues.measure(bench, directory))
+            found = results.Results(results.commit_of(ROOT), results.now(), bench.pace, machine, reports)
+            tables.show(found, _console())
     return 0
 
 

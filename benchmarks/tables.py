@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.comparing import Pair
-from benchmarks.peering import Peer
+from benchmarks.peers.gateways import Peer
 from benchmarks.report import Check, Figure
 from benchmarks.results import Results
 from benchmarks.samples import best_rate, known, least_cpu, typical

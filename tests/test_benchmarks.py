@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final, cast
@@ -15,7 +15,7 @@ from typing import Any, Final, cast
 import pytest
 from msgspec.structs import replace
 
-from benchmarks import comparing, peering, publishing, results, soaking, tables
+from benchmarks import comparing, publishing, results, soaking, tables
 from benchmarks.bench import QUICK, Measure, Server
 from benchmarks.comparing import NoSuchCommit, Pair
 from benchmarks.configuration import write_configuration
@@ -23,6 +23,7 @@ from benchmarks.load import requests
 from benchmarks.machine import sockets
 from benchmarks.machine.http import fetch, free_port
 from benchmarks.machine.processes import environment_for, python
+from benchmarks.peers import installing, queues
 from benchmarks.publishing import NotFitToPublish
 from benchmarks.report import Figure, Report
 from benchmarks.samples import Latency, Sample
@@ -282,9 +283,62 @@ class TestPeers:
 
     def test_one_that_cannot_be_installed_says_why(self) -> None:
         with pytest.raises(subprocess.CalledProcessError) as failed:
-            peering.run([sys.executable, "-c", "import sys; sys.exit('no such package')"], Path.cwd())
+            installing.run([sys.executable, "-c", "import sys; sys.exit('no such package')"], Path.cwd())
 
-        assert "no such package" in peering.why(failed.value)
+        assert "no such package" in installing.why(failed.value)
+
+    def test_one_is_installed_again_when_other_packages_are_wanted(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        commands: list[Sequence[str]] = []
+
+        def run(command: Sequence[str], _place: Path) -> None:
+            commands.append(command)
+            (tmp_path / "some").mkdir(exist_ok=True)
+
+        monkeypatch.setattr(installing, "run", run)
+
+        for packages in (("a==1",), ("a==1",), ("a==2", "b")):
+            assert installing.environment(tmp_path, "some", *packages) == tmp_path / "some" / "bin"
+
+        pip = [str(tmp_path / "some" / "bin" / "pip"), "install", "--quiet"]
+        assert [command for command in commands if command[1] == "install"] == [
+            [*pip, "a==1"],
+            [*pip, "a==2", "b"],
+        ]
+
+    def test_ours_stands_beside_each_setting_of_a_queue(self) -> None:
+        queue = queues.QUEUES[0]
+        first, second = queue.settings
+        found = {
+            queue.ours: [Sample(900, 1.0), Sample(600, 1.0)],
+            first: [Sample(300, 1.0), Sample(400, 1.0)],
+            second: [Sample(600, 1.0), Sample(300, 1.0)],
+        }
+
+        report = queues.report_of(queue, found, None)
+
+        assert [figure.name for figure in report.figures] == [queue.ours, first, second]
+        assert [check.measured for check in report.checks] == [900 / 400, 900 / 600]
+        assert report.checks[0].note == "900 and 400 jobs/s; round by round 1.50–3.00"
+
+    def test_a_queue_that_is_left_out_has_a_reason_and_no_ratio(self) -> None:
+        queue = queues.QUEUES[0]
+
+        report = queues.report_of(queue, {queue.ours: [Sample(900, 1.0)]}, "no such package")
+
+        assert ([figure.name for figure in report.figures], report.checks) == ([queue.ours], [])
+        assert report.failure == "left out: no such package"
+
+    def test_ours_is_measured_right_before_those_it_is_compared_with(self) -> None:
+        gone, there = queues.QUEUES
+        measures = dict.fromkeys((gone.ours, there.ours, *there.settings), nothing)
+
+        assert list(queues.side_by_side(measures)) == [gone.ours, there.ours, *there.settings]
+
+
+async def nothing() -> Sample:
+    return Sample(0, 1.0)
 
 
 class TestPublish:

@@ -53,7 +53,7 @@ async def talk(directory: str) -> None:
 
 
 async def _accept(gateway: Gateway, rng: SystemRng) -> None:
-    await gateway.store.jobs.accept(new_job(gateway, rng, _BODY))
+    await gateway.store.jobs.accept(new_job(gateway.clock, rng, _BODY))
 
 
 async def _claim(gateway: Gateway, count: int) -> list[Claimed]:

@@ -1,22 +1,21 @@
 """New jobs for a store that is measured without the rest."""
 
-from tidegate.bootstrap import Gateway
-from tidegate.domain.access import KeyId, owner_of_key
+from tidegate.domain.access import KeyId, Owner, owner_of_key
 from tidegate.domain.ids import uuid7
 from tidegate.domain.inference import RequestType
 from tidegate.domain.jobs import JobId, Lane, NewJob, Options
-from tidegate.ports import Rng
+from tidegate.ports import Clock, Rng
 
 LANE = Lane("openai")
 OWNER = owner_of_key(KeyId("bench"))
 
 
-def new_job(gateway: Gateway, rng: Rng, body: bytes) -> NewJob:
-    now = gateway.clock.now()
+def new_job(clock: Clock, rng: Rng, body: bytes, owner: Owner = OWNER) -> NewJob:
+    now = clock.now()
     return NewJob(
         id=JobId(uuid7(now, rng.secret_bytes(10))),
         request_type=RequestType.CHAT_COMPLETION,
-        owner=OWNER,
+        owner=owner,
         actor=None,
         model="openai/echo",
         candidates=("openai/echo",),

@@ -3,24 +3,19 @@
 import asyncio
 import time
 from typing import Any, Final
-from uuid import UUID
-
-from msgspec.structs import replace
 
 from benchmarks.children import dialogue, filling
+from benchmarks.children.jobs import LANE, new_job
 from benchmarks.load.requests import chat_body
 from tidegate.clock import SystemClock, SystemRng
 from tidegate.domain.access import KeyId, owner_of_key
-from tidegate.domain.ids import uuid7
-from tidegate.domain.inference import RequestType
-from tidegate.domain.jobs import Completed, JobId, Lane, NewJob, Options
+from tidegate.domain.jobs import Completed, NewJob
 from tidegate.domain.secret import Secret
 from tidegate.store.postgres import PostgresOptions, PostgresStore
 from tidegate.store.postgres.accepting import accept as accept_batch
 
 _BODY: Final = chat_body(1024)
 _RESULT: Final = b'{"choices":[{"index":0,"message":{"role":"assistant","content":"at eleven"}}]}'
-_LANE: Final = Lane("openai")
 _AT_ONCE: Final = 256
 
 
@@ -29,33 +24,17 @@ async def talk(url: str, _directory: str) -> None:
     options = PostgresOptions(Secret(url), listen_url=Secret(""), pool_size=64)
     store = await PostgresStore.open(options, clock=clock, rng=rng)
     database = store._database  # noqa: SLF001 – what lies below the port is measured too
-    template = NewJob(
-        id=JobId(str(UUID(int=0))),
-        request_type=RequestType.CHAT_COMPLETION,
-        owner=owner_of_key(KeyId("bench")),
-        actor=None,
-        model="openai/echo",
-        candidates=("openai/echo",),
-        lane=_LANE,
-        weight=1.0,
-        options=Options(),
-        passes_extra_params=False,
-        request_id="request",
-        created_at=clock.now(),
-        body=_BODY,
-    )
 
-    def new_job(client: int = 0) -> NewJob:
-        """Of an owner for each client: those of one owner wait for each other's place in the queue."""
-        job_id = JobId(uuid7(clock.now(), rng.secret_bytes(10)))
-        return replace(template, id=job_id, owner=owner_of_key(KeyId(f"bench-{client}")))
+    def job_of(client: int) -> NewJob:
+        """An owner for each client: those of one owner wait for each other's place in the queue."""
+        return new_job(clock, rng, _BODY, owner_of_key(KeyId(f"bench-{client}")))
 
     async def accept(seconds: float, waiting: int) -> dict[str, Any]:
-        return await _clients(seconds, waiting, lambda client: store.jobs.accept(new_job(client)))
+        return await _clients(seconds, waiting, lambda client: store.jobs.accept(job_of(client)))
 
     async def accept_alone(seconds: float, waiting: int) -> dict[str, Any]:
         """A transaction for each, on as many connections as there are clients."""
-        return await _clients(seconds, waiting, lambda client: accept_batch(database, [new_job(client)]))
+        return await _clients(seconds, waiting, lambda client: accept_batch(database, [job_of(client)]))
 
     async def jobs(count: int) -> dict[str, Any]:
         """In, claimed, settled: no HTTP on either side."""
@@ -64,12 +43,12 @@ async def talk(url: str, _directory: str) -> None:
 
         async def submitter() -> None:
             for _ in left:
-                await store.jobs.accept(new_job())
+                await store.jobs.accept(job_of(0))
 
         async def worker() -> None:
             done = 0
             while done < count:
-                claimed = await store.jobs.claim({_LANE: _AT_ONCE})
+                claimed = await store.jobs.claim({LANE: _AT_ONCE})
                 await asyncio.gather(
                     *(store.jobs.settle(job.lease, Completed(_RESULT), ()) for job in claimed)
                 )

@@ -25,7 +25,7 @@ async def talk(directory: str) -> None:
         async def client() -> int:
             count = 0
             while time.perf_counter() < end:
-                await gateway.store.jobs.accept(new_job(gateway, rng, body))
+                await gateway.store.jobs.accept(new_job(gateway.clock, rng, body))
                 count += 1
             return count
 

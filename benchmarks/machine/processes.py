@@ -119,5 +119,5 @@ def environment_for(source: Path) -> dict[str, str]:
     }
 
 
-def python(module: str, *arguments: str) -> list[str]:
-    return [sys.executable, "-m", module, *arguments]
+def python(module: str, *arguments: str, interpreter: str = sys.executable) -> list[str]:
+    return [interpreter, "-m", module, *arguments]

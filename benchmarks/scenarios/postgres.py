@@ -36,9 +36,9 @@ async def run(bench: Bench) -> Report:
         count = 2000 if bench.pace.is_quick else 8000
         found = await bench.rounds(
             {
-                SHARED: _asked(child, "accept", seconds=bench.pace.seconds, waiting=CLIENTS),
-                ALONE: _asked(child, "accept_alone", seconds=bench.pace.seconds, waiting=CLIENTS),
-                NO_OP: _asked(child, "jobs", count=count),
+                SHARED: asked(child, "accept", seconds=bench.pace.seconds, waiting=CLIENTS),
+                ALONE: asked(child, "accept_alone", seconds=bench.pace.seconds, waiting=CLIENTS),
+                NO_OP: asked(child, "jobs", count=count),
                 ON_POSTGRES: lambda: run_jobs(on_postgres, vendor, submit, count),
                 ON_SQLITE: lambda: run_jobs(on_sqlite, vendor, submit, count),
             }
@@ -65,7 +65,7 @@ async def run(bench: Bench) -> Report:
     )
 
 
-def _asked(child: Child, what: str, **facts: Any) -> Measure:
+def asked(child: Child, what: str, **facts: Any) -> Measure:
     """On empty tables: what the rounds before left must not be work for this one."""
 
     async def measure() -> Sample:

@@ -1,14 +1,8 @@
-"""Other gateways beside this one: the same calls to the same mock vendor, one process each, on the same core.
-
-They are not dependencies: each is installed from its registry into a folder of its own, and left out where it cannot be.
-"""
+"""Other gateways beside this one: the same calls to the same mock vendor, one process each, on the same core."""
 
 import asyncio
 import json
 import os
-import shutil
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, suppress
@@ -18,24 +12,23 @@ from typing import Final
 
 from msgspec import Struct
 
-from benchmarks.bench import CLIENTS, Bench, LoadFailed, Server, vendor_url
+from benchmarks.bench import CLIENTS, Bench, Server, vendor_url
 from benchmarks.load import requests
 from benchmarks.load.loops import closed_loop, send_all
 from benchmarks.load.session import Load
 from benchmarks.machine import processes, sockets
 from benchmarks.machine.http import fetch, free_port
 from benchmarks.machine.proc import resident_bytes
-from benchmarks.machine.processes import Child, ChildFailed
+from benchmarks.machine.processes import Child
+from benchmarks.peers.installing import LEFT_OUT, environment, run, why
 
 LITELLM: Final = "litellm[proxy]==1.106.*"
 PORTKEY: Final = "@portkey-ai/gateway@1.15"
 _BODY: Final = 1024
 _READY_WITHIN: Final = 120.0
 _SECONDS: Final = 5.0
-_INSTALL_WITHIN: Final = 600.0
 _MIB: Final = 2**20
-_REASON: Final = 300
-_LOOPBACK: Final = Path(__file__).parent / "children" / "loopback.cjs"
+_LOOPBACK: Final = Path(__file__).parents[1] / "children" / "loopback.cjs"
 _VENDOR_KEY: Final = "sk-vendor-main"
 _PEER_KEY: Final = "sk-a-key-of-the-peer-that-is-long-enough-to-be-taken"
 
@@ -72,14 +65,8 @@ async def _peer(name: str, place: Path, bench: Bench, vendor: Server, warm_up: i
     try:
         await asyncio.to_thread(install, place)
         return await _measured(name, start(bench, place, vendor), call(vendor), bench, warm_up)
-    except (subprocess.SubprocessError, OSError, ChildFailed, LoadFailed, TimeoutError) as error:
+    except LEFT_OUT as error:
         return Peer(name, note=why(error))
-
-
-def why(error: Exception) -> str:
-    """With the end of what an installer said: the reason stands there."""
-    said = getattr(error, "stderr", None) or b""
-    return f"{type(error).__name__}: {error} {said.decode('utf-8', 'replace').strip()[-_REASON:]}".strip()
 
 
 async def _measured(
@@ -149,11 +136,7 @@ def _ours() -> bytes:
 
 
 def _install_litellm(place: Path) -> None:
-    environment = place / "litellm"
-    if not (environment / "bin" / "litellm").exists():
-        shutil.rmtree(environment, ignore_errors=True)
-        run([sys.executable, "-m", "venv", str(environment)], place)
-        run([str(environment / "bin" / "pip"), "install", "--quiet", LITELLM], place)
+    environment(place, "litellm", LITELLM)
 
 
 @asynccontextmanager
@@ -216,7 +199,3 @@ def _started(
         log=directory / "log.txt",
         environment={**os.environ, **variables},
     )
-
-
-def run(command: Sequence[str], place: Path) -> None:
-    subprocess.run(command, cwd=place, check=True, capture_output=True, timeout=_INSTALL_WITHIN)
