@@ -72,6 +72,7 @@ class Gateway(Struct, frozen=True):
     maintenance: Maintenance
     keys: ManageKeys
     telemetry: Telemetry
+    metrics: GatewayMetrics
     app: Router
     drain: "DrainSwitch"
     local_key: Secret | None
@@ -208,6 +209,7 @@ async def build(
         maintenance=Maintenance(store.jobs, clock, telemetry, lambda: store.warnings),
         keys=keys,
         telemetry=telemetry,
+        metrics=metrics,
         app=_router(settings, roles, handlers, authenticate, drain, system, rng, telemetry),
         drain=drain,
         local_key=local_key,

@@ -20,6 +20,7 @@ from tidegate.domain.jobs import (
     QueueCounts,
 )
 from tidegate.domain.models import Catalog
+from tidegate.family_tallies import FamilyTallies
 from tidegate.tally import Durations, Level, Tallies, Tally
 
 OTHER: Final = "other"
@@ -63,15 +64,25 @@ class GatewayMetrics:
         self._running = Level("provider_calls_running", "Jobs under way", ("provider",))
         build_info = Level("build_info", "The version that runs", ("version",))
         build_info.set((__version__,), 1)
-        self._registry = CollectorRegistry()
-        self._registry.register(
-            Tallies((
+        self._family: FamilyTallies | None = None
+        self._tallies = Tallies(
+            (
                 self._submitted, self._finished, self._attempts, self._calls, self._fallbacks, self._tokens,
                 self._losses, self._zombies, self._expired, self._stuck, self._clock_steps, self._rejected, self._slowed, self._requests, self._queue_wait,
                 self._duration, self._latency, self._pending, self._processing, self._oldest,
                 self._lane_open, self._running, build_info,
-            ))
+            )
         )  # fmt: skip
+        self._registry = CollectorRegistry()
+        self._registry.register(self._tallies)
+
+    def share(self, family: FamilyTallies) -> None:
+        """Tell the other processes on this address what was counted here; a scrape shows all of it from now on.
+
+        Raises ``OSError`` when it cannot be written.
+        """
+        self._family = family
+        family.write(self._tallies.state())
 
     def job_submitted(self, job: NewJob) -> None:
         self._submitted.add((job.request_type, self._model(job.model)))
@@ -134,6 +145,8 @@ class GatewayMetrics:
         running: Mapping[Lane, int],
     ) -> bytes:
         """The exposition text; levels are set to what is given."""
+        if self._family is not None:
+            self._tallies.others = self._family.others()
         for priority in range(1, 6):
             label = (_PRIORITIES[priority],)
             self._pending.set(label, counts.pending.get(priority, 0))

@@ -4,7 +4,7 @@ They move several times for every job, so they carry no locks and look nothing u
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -17,14 +17,20 @@ LONG: Final = (
 """Upper bounds in seconds, up to the day a job may take."""
 
 
+Series = dict[tuple[str, ...], list[float]]
+"""Numbers by labels; those of several processes can be added up."""
+State = dict[str, Series]
+"""What one process has counted, by name."""
+
+
 @final
 class Tally:
     """How often something happened, by labels."""
 
-    __slots__ = ("_counts", "_help", "_labels", "_name")
+    __slots__ = ("_counts", "_help", "_labels", "name")
 
     def __init__(self, name: str, help_text: str, labels: Sequence[str] = ()) -> None:
-        self._name = f"tidegate_{name}"
+        self.name = f"tidegate_{name}"
         self._help = help_text
         self._labels = labels
         self._counts: dict[tuple[str, ...], float] = {} if labels else {(): 0.0}
@@ -32,9 +38,12 @@ class Tally:
     def add(self, labels: tuple[str, ...] = (), amount: float = 1.0) -> None:
         self._counts[labels] = self._counts.get(labels, 0.0) + amount
 
-    def family(self) -> Metric:
-        family = CounterMetricFamily(self._name, self._help, labels=self._labels)
-        for labels, count in self._counts.items():
+    def series(self) -> Series:
+        return {labels: [count] for labels, count in self._counts.items()}
+
+    def family(self, series: Series) -> Metric:
+        family = CounterMetricFamily(self.name, self._help, labels=self._labels)
+        for labels, (count,) in series.items():
             family.add_metric(labels, count)
         return family
 
@@ -43,10 +52,10 @@ class Tally:
 class Level:
     """How high something stands right now, by labels; set when somebody looks."""
 
-    __slots__ = ("_help", "_labels", "_name", "_values")
+    __slots__ = ("_help", "_labels", "_values", "name")
 
     def __init__(self, name: str, help_text: str, labels: Sequence[str] = ()) -> None:
-        self._name = f"tidegate_{name}"
+        self.name = f"tidegate_{name}"
         self._help = help_text
         self._labels = labels
         self._values: dict[tuple[str, ...], float] = {}
@@ -54,9 +63,12 @@ class Level:
     def set(self, labels: tuple[str, ...], value: float) -> None:
         self._values[labels] = value
 
-    def family(self) -> Metric:
-        family = GaugeMetricFamily(self._name, self._help, labels=self._labels)
-        for labels, value in self._values.items():
+    def series(self) -> Series:
+        return {labels: [value] for labels, value in self._values.items()}
+
+    def family(self, series: Series) -> Metric:
+        family = GaugeMetricFamily(self.name, self._help, labels=self._labels)
+        for labels, (value,) in series.items():
             family.add_metric(labels, value)
         return family
 
@@ -65,10 +77,10 @@ class Level:
 class Durations:
     """How long something took, in seconds, by labels."""
 
-    __slots__ = ("_help", "_labels", "_name", "_series")
+    __slots__ = ("_help", "_labels", "_series", "name")
 
     def __init__(self, name: str, help_text: str, labels: Sequence[str] = ()) -> None:
-        self._name = f"tidegate_{name}"
+        self.name = f"tidegate_{name}"
         self._help = help_text
         self._labels = labels
         # Per labels the count of each bucket, the one beyond the last bound, and the sum.
@@ -83,16 +95,19 @@ class Durations:
         series[0][bisect_left(LONG, seconds)] += 1
         series[1][0] += seconds
 
-    def family(self) -> Metric:
-        family = HistogramMetricFamily(self._name, self._help, labels=self._labels)
-        for labels, (counts, total) in self._series.items():
-            family.add_metric(labels, buckets=_cumulative(counts), sum_value=total[0])
+    def series(self) -> Series:
+        return {labels: [*counts, *total] for labels, (counts, total) in self._series.items()}
+
+    def family(self, series: Series) -> Metric:
+        family = HistogramMetricFamily(self.name, self._help, labels=self._labels)
+        for labels, (*counts, total) in series.items():
+            family.add_metric(labels, buckets=_cumulative(counts), sum_value=total)
         return family
 
 
-def _cumulative(counts: Sequence[int]) -> list[tuple[str, float]]:
+def _cumulative(counts: Sequence[float]) -> list[tuple[str, float]]:
     bounds = [*(str(bound) for bound in LONG), "+Inf"]
-    so_far = 0
+    so_far = 0.0
     buckets: list[tuple[str, float]] = []
     for bound, count in zip(bounds, counts, strict=True):
         so_far += count
@@ -106,6 +121,25 @@ class Tallies(Collector):
 
     def __init__(self, members: Iterable[Tally | Level | Durations]) -> None:
         self._members = tuple(members)
+        self.others: Sequence[State] = ()
+        """What other processes have counted that are seen as one with this one."""
+
+    def state(self) -> State:
+        """Of this process. Levels are what whoever looks makes of them, and not passed on."""
+        return {member.name: member.series() for member in self._members if not isinstance(member, Level)}
 
     def collect(self) -> Iterable[Metric]:
-        return [member.family() for member in self._members]
+        return [
+            member.family(_sum(member.series(), [other.get(member.name, {}) for other in self.others]))
+            for member in self._members
+        ]
+
+
+def _sum(ours: Series, others: Iterable[Mapping[tuple[str, ...], Sequence[float]]]) -> Series:
+    for other in others:
+        for labels, numbers in other.items():
+            before = ours.get(labels)
+            ours[labels] = (
+                [*numbers] if before is None else [a + b for a, b in zip(before, numbers, strict=True)]
+            )
+    return ours

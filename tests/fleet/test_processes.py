@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,6 +25,7 @@ from tidegate.mock_vendor import MockVendor
 pytestmark = pytest.mark.anyio
 
 COUNT = 3
+TOLD_WITHIN = 2.0
 
 
 @pytest.fixture
@@ -32,10 +35,12 @@ async def vendor() -> AsyncIterator[MockVendor]:
 
 
 @contextmanager
-def family(tmp_path: Path, url: str, vendor_url: str) -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
+def family(
+    tmp_path: Path, url: str, vendor_url: str, **sections: Any
+) -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
     port = free_port()
     config = configuration(
-        tmp_path, vendor_url, store={"url": url}, server={"host": "127.0.0.1", "port": port}
+        tmp_path, vendor_url, store={"url": url}, server={"host": "127.0.0.1", "port": port}, **sections
     )
     file = tmp_path / "tidegate.json"
     file.write_text(json.dumps(config))
@@ -103,6 +108,29 @@ async def test_one_that_is_killed_is_started_again(tmp_path: Path, url: str, ven
     assert len(set(started)) == COUNT + 1
     assert answers == {202: 30}
     assert code == 0
+
+
+async def submitted(port: int) -> int:
+    """As a scrape tells it, of whichever process answers."""
+    async with Connection("127.0.0.1", port) as connection:
+        answer = await connection.request("GET", "/metrics")
+    counts = re.findall(rb"^tidegate_jobs_submitted_total\{[^}]*\} ([0-9.]+)$", answer.body, re.MULTILINE)
+    return round(sum(map(float, counts)))
+
+
+async def test_a_scrape_of_any_shows_the_counts_of_all(tmp_path: Path, url: str, vendor: MockVendor) -> None:
+    with family(tmp_path, url, vendor.url, metrics={"public": True}) as (parent, port):
+        first, *_ = await until_ready(tmp_path, COUNT)
+        await asyncio.gather(*[submit(port) for _ in range(60)])
+        await asyncio.sleep(TOLD_WITHIN)
+        seen = [await submitted(port) for _ in range(12)]
+        os.kill(first, signal.SIGKILL)
+        await until_ready(tmp_path, COUNT + 1)
+        later = [await submitted(port) for _ in range(12)]
+        parent.send_signal(signal.SIGTERM)
+        await asyncio.to_thread(parent.wait, 30)
+
+    assert seen == later == [60] * 12
 
 
 async def test_without_their_parent_they_stop(tmp_path: Path, url: str, vendor: MockVendor) -> None:

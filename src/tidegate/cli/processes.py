@@ -5,8 +5,10 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from datetime import timedelta
+from pathlib import Path
 from types import FrameType
 from typing import Final, final
 
@@ -17,6 +19,7 @@ from tidegate.ports import Clock
 
 _SOCKET: Final = "TIDEGATE_LISTENER"
 _PLACE: Final = "TIDEGATE_PROCESS"
+_COUNTS: Final = "TIDEGATE_COUNTS"
 _LOOK_EVERY: Final = timedelta(seconds=1)
 _PAUSE: Final = 1.0
 """Seconds before a process that died is started again: one that cannot start must not keep the machine busy."""
@@ -28,6 +31,8 @@ class Child(Struct, frozen=True):
     listener: socket.socket
     is_first: bool
     parent: int
+    counts: Path
+    """Folder in which each process tells the others what it has counted."""
 
     async def until_orphaned(self, clock: Clock) -> None:
         """Returns when the parent is gone: nobody would stop this process any more."""
@@ -38,19 +43,23 @@ class Child(Struct, frozen=True):
 def this_child() -> Child | None:
     """Only where this process is one of several."""
     handle = os.environ.pop(_SOCKET, None)
-    place = os.environ.pop(_PLACE, "0")
-    return None if handle is None else Child(socket.socket(fileno=int(handle)), place == "0", os.getppid())
+    place, counts = os.environ.pop(_PLACE, "0"), os.environ.pop(_COUNTS, "")
+    if handle is None:
+        return None
+    return Child(socket.socket(fileno=int(handle)), place == "0", os.getppid(), Path(counts))
 
 
 def run(count: int, listener: socket.socket) -> Exit:
     """``count`` processes with this one's command line, until they are all told to stop."""
-    return _Family(count, listener).live()
+    with tempfile.TemporaryDirectory(prefix="tidegate-") as counts:
+        return _Family(count, listener, counts).live()
 
 
 @final
 class _Family:
-    def __init__(self, count: int, listener: socket.socket) -> None:
+    def __init__(self, count: int, listener: socket.socket, counts: str) -> None:
         self._count = count
+        self._counts = counts
         self._handle = listener.fileno()
         self._children: dict[int, subprocess.Popen[bytes]] = {}
         self._is_stopping = False
@@ -77,7 +86,7 @@ class _Family:
     def _start(self, place: int) -> None:
         self._children[place] = subprocess.Popen(  # noqa: S603 – ourselves, with our own arguments
             [sys.executable, "-m", "tidegate", *sys.argv[1:]],
-            env=os.environ | {_SOCKET: str(self._handle), _PLACE: str(place)},
+            env=os.environ | {_SOCKET: str(self._handle), _PLACE: str(place), _COUNTS: self._counts},
             pass_fds=(self._handle,),
             process_group=0,  # else Ctrl-C would reach it twice, which means at once
         )

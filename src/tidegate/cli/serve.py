@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from datetime import timedelta
 from typing import Annotated, Final
 
 import uvloop
@@ -27,11 +28,13 @@ from tidegate.cli.start import (
     take_all_descriptors,
 )
 from tidegate.domain.errors import Conflict
+from tidegate.family_tallies import FamilyTallies
 from tidegate.logs import configure_logging
 from tidegate.services.manage_keys import KeyChanges
 from tidegate.settings import Settings
 
 _FIRST_KEY: Final = "first"
+_SHARE_COUNTS_EVERY: Final = timedelta(seconds=1)
 _ACTOR: Final = "first start"
 
 app = App(
@@ -119,7 +122,20 @@ async def _serve(
             await child.until_orphaned(gateway.clock)
             process.request_stop()
 
-        watching = asyncio.create_task(stop_with_parent(child)) if child is not None else None
+        async def count_with_the_others(counts: FamilyTallies) -> None:
+            while True:
+                try:
+                    gateway.metrics.share(counts)
+                except OSError as error:
+                    gateway.telemetry.problem("metrics.unshared", error=error.strerror)
+                await gateway.clock.sleep(_SHARE_COUNTS_EVERY)
+
+        in_family = []
+        if child is not None:
+            counts = FamilyTallies(child.counts)
+            in_family = [
+                asyncio.create_task(work) for work in (stop_with_parent(child), count_with_the_others(counts))
+            ]
 
         async def announce() -> None:
             start = await _start_of(gateway, process.address, has_file=has_file)
@@ -132,8 +148,8 @@ async def _serve(
         except serving.CannotListen as error:
             raise CliError(str(error)) from error
         finally:
-            if watching is not None:
-                watching.cancel()
+            for task in in_family:
+                task.cancel()
         gateway.telemetry.stopped()
 
 
