@@ -312,7 +312,7 @@ class Bench:
     async def ending_of(self, run: JobRun) -> Ending:
         return await to_its_end(self.clock, run.execute())
 
-    async def attempt(self, *candidates: str, **members: Any) -> tuple[Ending, list[Call]]:
+    async def attempt(self, *candidates: str, **members: Any) -> tuple[Ending, Sequence[Call]]:
         """How an attempt ended, and its calls."""
         run = self.run(*candidates, **members)
         return await self.ending_of(run), run.calls

@@ -41,10 +41,10 @@ def arm_fault_points() -> None:
         raise CliError(str(error), Exit.CONFIGURATION) from error
 
 
-def bind_listener(settings: Settings) -> socket.socket:
+def bind_listener(settings: Settings, port: int | None = None) -> socket.socket:
     """Before the store is opened: a second gateway on the same port must not disturb anything."""
     try:
-        return serving.bind(settings.server.host, settings.server.port)
+        return serving.bind(settings.server.host, settings.server.port if port is None else port)
     except serving.CannotListen as error:
         raise CliError(str(error)) from error
 

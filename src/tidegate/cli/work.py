@@ -17,6 +17,7 @@ from tidegate.cli.screen import Screen
 from tidegate.cli.start import (
     Level,
     arm_fault_points,
+    bind_listener,
     embedded_mock,
     level_of,
     log_start,
@@ -75,7 +76,9 @@ def work(
     configure_logging(log_level or level_of(output), has_colors=screen.err.color_system is not None)
     roles = Roles(accepts=False, providers=provider, concurrency=concurrency)
     with (
-        _listener(settings, metrics_port) as listener,
+        contextlib.nullcontext()
+        if metrics_port is None
+        else bind_listener(settings, metrics_port) as listener,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
         runner.run(_work(settings, listener, roles))
@@ -96,14 +99,3 @@ async def _work(settings: Settings, listener: socket.socket | None, roles: Roles
         except serving.CannotListen as error:
             raise CliError(str(error)) from error
         gateway.telemetry.stopped()
-
-
-def _listener(
-    settings: Settings, port: int | None
-) -> contextlib.AbstractContextManager[socket.socket | None]:
-    if port is None:
-        return contextlib.nullcontext()
-    try:
-        return serving.bind(settings.server.host, port)
-    except serving.CannotListen as error:
-        raise CliError(str(error)) from error

@@ -43,6 +43,7 @@ from tidegate.domain.models import (
 )
 from tidegate.domain.retry import End, GiveUp, NextCandidate, RetryCall, RotateKey, after_attempt, next_step
 from tidegate.ports import Clock, Provider, Rng, Transport
+from tidegate.services.call_log import CallLog
 from tidegate.services.candidate_keys import CandidateKeys
 from tidegate.services.key_directory import KeyDirectory
 from tidegate.services.long_work import in_turns
@@ -98,9 +99,13 @@ class JobRun:
         self._slot: Slot | None = None
         self._gave_up = False
         self._is_leaving = False
-        self.calls: list[Call] = []
+        self._log = CallLog(tools.clock)
         self.is_calling = False
         """A vendor is at work: cancelling now may waste what it bills."""
+
+    @property
+    def calls(self) -> Sequence[Call]:
+        return self._log.calls
 
     async def execute(self) -> Ending:
         """How the attempt ended. Cancelling it closes the call under way and keeps the record of it."""
@@ -152,11 +157,11 @@ class JobRun:
         failures: list[Failure] = []
         for index, candidate in enumerate(candidates):
             if candidate in candidates[:index]:
-                self._skip(index, FailureCode.DUPLICATE_CANDIDATE)
+                self._log.skip(index, FailureCode.DUPLICATE_CANDIDATE)
                 continue
             barred = self._barred(index, candidate)
             if barred is not None:
-                self._skip(index, barred.code)
+                self._log.skip(index, barred.code)
                 failures.append(barred)
                 continue
             result = await self._try_candidate(index, candidate, request)
@@ -198,10 +203,10 @@ class JobRun:
             dialect = self._tools.dialects[setup.name]
             outgoing = await in_turns(len(self._job.body), dialect.build, request, target)
             if isinstance(outgoing, Failure):
-                self._skip(index, outgoing.code)
+                self._log.skip(index, outgoing.code)
                 return outgoing
             if index > 0 and not self._tools.slots.has_room(setup.name):
-                self._skip(index, FailureCode.PROVIDER_BUSY)
+                self._log.skip(index, FailureCode.PROVIDER_BUSY)
                 return Failure(FailureCode.PROVIDER_BUSY, f'provider "{setup.name}" has no free slot')
             result = await self._call(visit, key, outgoing, request)
             if isinstance(result, Completed):
@@ -234,8 +239,8 @@ class JobRun:
 
     def _no_key_left(self, visit: _Visit) -> Failure:
         failure = visit.keys.why_none()
-        if not any(call.candidate == visit.index for call in self.calls):
-            self._skip(visit.index, failure.code)
+        if not self._log.mentions(visit.index):
+            self._log.skip(visit.index, failure.code)
         return failure
 
     async def _call(
@@ -272,17 +277,19 @@ class JobRun:
             )
             ended = self._tools.clock.monotonic()
             if isinstance(reply, Failure):
-                return self._failed(record, reply)
+                return self._log.failed(record, reply)
             result = self._read(setup, request, reply)
         except BaseException:
-            self._record(record, billing="unknown")
+            self._log.cut_off(record)
             raise
         finally:
             self.is_calling = False
         if isinstance(result, Failure):
-            return self._failed(record, result)
+            return self._log.failed(record, result)
         self._tools.lanes[setup.name].succeeded(ended)
-        self._succeeded(record, reply, result)
+        if result.usage is not None:
+            self._tools.pace.spent(setup.name, result.usage.total_tokens)
+        self._log.succeeded(record, reply, result)
         dropped = (*request.dropped, *outgoing.dropped)
         return self._completed(visit, dropped, result, timedelta(seconds=ended - began))
 
@@ -292,17 +299,6 @@ class JobRun:
         dialect = self._tools.dialects[setup.name]
         return dialect.parse(request, reply) if 200 <= reply.status < 300 else dialect.explain(reply)
 
-    def _succeeded(self, record: Call, reply: HttpReply, completion: Completion) -> None:
-        if completion.usage is not None:
-            self._tools.pace.spent(record.provider or "", completion.usage.total_tokens)
-        self._record(
-            record,
-            status_code=reply.status,
-            usage=completion.usage,
-            billing="known" if completion.usage is not None else "unknown",
-            simulated=completion.is_simulated,
-        )
-
     def _completed(
         self, visit: _Visit, dropped: Sequence[str], completion: Completion, took: timedelta
     ) -> Completed:
@@ -310,24 +306,6 @@ class JobRun:
         result = {**completion.result, "extra_fields": extra}
         result.setdefault("model", visit.candidate.model)
         return Completed(msgspec.json.encode(result))
-
-    def _failed(self, record: Call, failure: Failure) -> Failure:
-        self._record(
-            record,
-            status_code=failure.upstream_status,
-            error_code=failure.code,
-            message=failure.message,
-            retry_after=_whole_seconds(failure.retry_after),
-            billing="unknown" if failure.may_have_billed else "none",
-            upstream=failure.upstream,
-        )
-        return failure
-
-    def _record(self, record: Call, **facts: Any) -> None:
-        self.calls.append(msgspec.structs.replace(record, ended_at=self._tools.clock.now(), **facts))
-
-    def _skip(self, index: int, code: FailureCode) -> None:
-        self.calls.append(Call(candidate=index, error_code=code))
 
     def _note_health(self, visit: _Visit, used: ProviderKey, failure: Failure) -> None:
         """Tell the lane, which is everybody's: a limit on one of several keys is no concern of theirs."""
@@ -402,7 +380,3 @@ def _job_error(failure: Failure, primary: Candidate) -> JobError:
 
 def _refused(code: ErrorCode, message: str, status: int) -> JobError:
     return JobError(code, message, status, Outcome.REFUSED)
-
-
-def _whole_seconds(duration: timedelta | None) -> int | None:
-    return None if duration is None else -(-duration // timedelta(seconds=1))

@@ -3,22 +3,24 @@
 from tidegate.settings.editor_schema import json_schema
 from tidegate.settings.loading import load
 from tidegate.settings.problems import Code, Problem, SettingsError
+from tidegate.settings.provider_schema import (
+    ConcurrencySettings,
+    CustomProviderSettings,
+    NetworkSettings,
+    ProviderKeySettings,
+    ProviderSettings,
+)
 from tidegate.settings.schema import (
     AsyncSettings,
     AuthSettings,
     ClaimSettings,
     ClientSettings,
-    ConcurrencySettings,
-    CustomProviderSettings,
     GovernanceSettings,
     IssuerSettings,
     JwtSettings,
     KeyAsyncSettings,
     MetricsSettings,
-    NetworkSettings,
     ProviderConfigSettings,
-    ProviderKeySettings,
-    ProviderSettings,
     SecuritySettings,
     ServerSettings,
     Settings,

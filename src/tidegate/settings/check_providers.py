@@ -11,8 +11,8 @@ from msgspec.structs import replace
 from tidegate.settings.bifrost import PROVIDERS
 from tidegate.settings.check_server import in_order
 from tidegate.settings.problems import Code, Refused, Trail, did_you_mean, quoted
+from tidegate.settings.provider_schema import NetworkSettings, ProviderKeySettings, ProviderSettings
 from tidegate.settings.report import Report
-from tidegate.settings.schema import NetworkSettings, ProviderKeySettings, ProviderSettings
 from tidegate.settings.sources import MOCK, VendorFacts
 
 _CHAT: Final = "/chat/completions"

@@ -53,16 +53,14 @@ CREATE TABLE jobs (
     error_code         text,
     error              bytea                      -- JSON of the job error
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
-CREATE INDEX jobs_by_owner ON jobs (owner, status, uuid_send(id));
-CREATE INDEX jobs_by_status ON jobs (status COLLATE "C", uuid_send(id));
+CREATE INDEX jobs_by_owner ON jobs (owner, id);
 CREATE INDEX jobs_ready ON jobs (lane, rank)
     WHERE status = 'pending' AND rank IS NOT NULL AND NOT is_suspect;
 CREATE INDEX jobs_suspect ON jobs (rank)
     WHERE status = 'pending' AND rank IS NOT NULL AND is_suspect;
 CREATE INDEX jobs_waiting ON jobs (run_at) WHERE status = 'pending' AND rank IS NULL;
 -- None of these may be of use to a statement that merely names a status: a planner that takes such an index for nearly
--- empty, as after a vacuum in a quiet hour, would read a whole backlog by it. The collation above hides jobs_by_status
--- from all but those that ask for it.
+-- empty, as after a vacuum in a quiet hour, would read a whole backlog by it.
 CREATE INDEX jobs_of_worker ON jobs (worker) WHERE worker IS NOT NULL;
 CREATE INDEX jobs_running ON jobs (lane) WHERE lease IS NOT NULL;
 CREATE INDEX jobs_unfinished ON jobs ((CASE WHEN status IN ('pending', 'processing') THEN deadline_at END))
