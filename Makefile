@@ -6,7 +6,7 @@ UV_VERSION := 0.13.9
 LONGEST := tests/properties
 COMPUTING := tests/simulation tests/store tests/domain tests/settings tests/providers tests/deploy tests/test_supply_chain.py
 
-.PHONY: help setup demo serve test security chaos check lint format audit bench bench-compare bench-peers soak clean
+.PHONY: help setup demo serve test security chaos check lint format audit bench bench-compare bench-peers soak schemas clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -72,6 +72,9 @@ bench-peers: setup ## other gateways on the same vendor, job queues on the same 
 soak: setup ## half load for ten minutes, nothing may grow or get lost: make soak MINUTES=5 STORE=postgres RATE=1000
 	$(BIN)/python -m benchmarks soak --minutes $(or $(MINUTES),10) $(if $(RATE),--rate $(RATE)) \
 		$(if $(filter postgres,$(STORE)),--postgres)
+
+schemas: setup ## with each release: databases of its schema with jobs in flight, for the upgrade tests of later ones
+	PYTHONPATH=tests:. $(BIN)/python -m support.stored_schemas
 
 clean: ## remove what can be made again
 	rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

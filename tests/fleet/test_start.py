@@ -88,6 +88,14 @@ async def test_a_role_that_may_not_create_tables_is_told_what_it_lacks(guarded: 
     assert "grant it CREATE on the schema" in await refusal(guarded.url().replace("postgres@", "guest@"))
 
 
+async def test_a_role_that_may_not_create_tables_serves_once_somebody_has_migrated(url: str) -> None:
+    await (await opened(url)).close()
+    rights = "SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public"
+    await execute(url, "CREATE ROLE run LOGIN", f"GRANT {rights} TO run")
+
+    await (await opened(url.replace("postgres@", "run@"))).close()
+
+
 async def test_nobody_at_the_address() -> None:
     found = await refusal(f"postgresql://postgres@127.0.0.1:{free_port()}/x")
 
