@@ -127,15 +127,18 @@ async def test_an_asynchronous_standby_lacks_what_it_had_not_received(
     primary, standby = pair
     await execute(primary.url(), "CREATE DATABASE tidegate")
     url = f"postgresql://postgres@127.0.0.1:{primary.port},127.0.0.1:{standby.port}/tidegate"
-    async with MockVendor.serve(script={"rules": [{"model": "echo", "latency": 1.0}]}) as vendor:
+    async with MockVendor.serve() as vendor:
         with fleet(tmp_path, url, vendor.url, gateways=1, workers=1) as two:
             await two.start()
             ended = await two.submit(COUNT)
             await until_all_ended(two.gateways[0].port, ended)
+            vendor.set_script({"rules": [{"model": "echo", "latency": 3.0}]})
             running = await two.submit(COUNT)
             while vendor.in_flight < COUNT:
                 await asyncio.sleep(0.02)
             await cut_off(primary, standby)
+            assert vendor.in_flight == COUNT
+            vendor.set_script({"rules": []})
             await until_all_ended(two.gateways[0].port, running)
             lost = await two.submit(COUNT)
             await until_all_ended(two.gateways[0].port, lost)
@@ -160,7 +163,6 @@ async def test_an_asynchronous_standby_lacks_what_it_had_not_received(
 
 async def cut_off(primary: PostgresServer, standby: PostgresServer) -> None:
     """With all that was committed until now, and nothing from now on."""
-    await execute(primary.url(), "CHECKPOINT")
     ((position,),) = await rows(primary.url(), "SELECT pg_current_wal_lsn()::text")
     async with asyncio.timeout(CAUGHT_UP_WITHIN):
         while await rows(standby.url(), f"SELECT pg_last_wal_replay_lsn() >= '{position}'") != [(True,)]:
