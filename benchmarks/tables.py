@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from benchmarks.comparing import Pair
@@ -80,7 +81,7 @@ def show(results: Results, console: Console) -> None:
     console.print(_rich("Targets", CHECK_COLUMNS, check_rows(results)))
     for report in results.reports:
         if report.failure is not None:
-            console.print(f"[red]{report.scenario} failed:[/] {report.failure}", highlight=False)
+            console.print(f"[red]{report.scenario} failed:[/] {escape(report.failure)}", highlight=False)
     checks = [check for report in results.reports for check in report.checks]
     met = sum(check.is_met for check in checks)
     console.print(f"{met} of {len(checks)} targets met", highlight=False)
