@@ -1,4 +1,4 @@
-"""pgqueuer beside us: jobs that do nothing, enqueued in batches while its workers run them.
+"""pgqueuer beside us: jobs that do nothing, enqueued while its workers run them.
 
 Run by the Python of a virtual environment that holds pgqueuer and nothing of ours.
 """
@@ -23,9 +23,10 @@ async def talk(url: str, _directory: str) -> None:
     await queries.install()
     await queries.optimize_autovacuum()
 
-    async def jobs(count: int, workers: int, fetched: int, enqueued: int) -> dict[str, Any]:
+    async def jobs(count: int, workers: int, fetched: int, callers: int, enqueued: int) -> dict[str, Any]:
         """Until every job is settled. Its workers have looked at the tables and listen before the first comes in."""
         left = count
+        batches = iter([enqueued] * (count // enqueued))
         all_have_run = asyncio.Event()
 
         async def no_op(_job: Job) -> None:
@@ -34,6 +35,10 @@ async def talk(url: str, _directory: str) -> None:
             if not left:
                 all_have_run.set()
 
+        async def caller() -> None:
+            for size in batches:
+                await queries.enqueue(["no_op"] * size, [_BODY] * size, [0] * size)
+
         async with asyncio.TaskGroup() as running:
             started = [PgQueuer(AsyncpgPoolDriver(pool)) for _ in range(workers)]
             for worker in started:
@@ -41,9 +46,7 @@ async def talk(url: str, _directory: str) -> None:
                 running.create_task(worker.run(batch_size=fetched))
             await asyncio.sleep(_UNTIL_THEY_LISTEN)
             watch = dialogue.Stopwatch()
-            for at in range(0, count, enqueued):
-                size = min(enqueued, count - at)
-                await queries.enqueue(["no_op"] * size, [_BODY] * size, [0] * size)
+            await asyncio.gather(*(caller() for _ in range(callers)))
             await all_have_run.wait()
             for worker in started:
                 worker.shutdown.set()

@@ -1,16 +1,19 @@
 """S1: any sequence of what may happen to a store, against a model that is simple enough to be believed.
 
-``TIDEGATE_SEQUENCES`` says how many sequences are tried; beyond the usual number they are new ones each time.
+``TIDEGATE_SEQUENCES`` says how many sequences are tried; beyond the usual number they are new ones each time. On
+PostgreSQL, where each step is a dozen round trips, it is one in fifty of them.
 """
 
+import asyncio
 import contextlib
 import os
 import shutil
+from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -23,8 +26,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from benchmarks.machine.postgres import postgres_server
 from properties.reference import Job, Model
-from support.stores import ALICE, BOB, GROQ, OPENAI, REFUSED, SqliteUnderTest
+from support.postgres_store import PostgresUnderTest
+from support.stores import ALICE, BOB, GROQ, OPENAI, REFUSED, SqliteUnderTest, StoreUnderTest
 from support.virtual_time import VirtualLoop
 from tidegate.domain.access import AllOwners, OwnedBy, Owner
 from tidegate.domain.errors import Conflict, InvalidRequest
@@ -45,6 +50,8 @@ T = TypeVar("T")
 
 SEQUENCES: Final = int(os.environ.get("TIDEGATE_SEQUENCES", "2000"))
 USUAL: Final = 2000
+ON_POSTGRES: Final = 50
+"""Of so many sequences one."""
 STEPS: Final = 50
 EVERYBODY: Final = AllOwners()
 
@@ -67,13 +74,13 @@ SPANS: Final = st.sampled_from([timedelta(seconds=number) for number in (0.5, 1,
 
 
 class JobStoreMachine(RuleBasedStateMachine):
-    """One database file, the store open on it, and what should be in it."""
+    """A store, and what should be in it."""
 
-    def __init__(self, loop: VirtualLoop, directory: Path) -> None:
+    store: StoreUnderTest
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__()
         self._loop = loop
-        self._directory = Path(mkdtemp(dir=directory))
-        self.store = SqliteUnderTest(self._directory / "tidegate.db")
         self.model = Model()
         self.keys: dict[str, tuple[bytes, JobId, datetime]] = {}
         self.leases: list[Lease] = []
@@ -83,11 +90,24 @@ class JobStoreMachine(RuleBasedStateMachine):
         self.suspect_after = 0.0
         """When, on the monotonic clock, the store may next hand out a job that cost two workers their lives."""
         self._now = datetime.min.replace(tzinfo=UTC)
-        self._open()
 
-    def teardown(self) -> None:
-        self.store.pull_the_plug()
-        shutil.rmtree(self._directory)
+    # What the two stores have of their own.
+
+    @abstractmethod
+    def _start(self) -> None: ...
+
+    @abstractmethod
+    def _stop(self) -> None: ...
+
+    @abstractmethod
+    def _lose_the_process(self) -> None:
+        """Another one starts; when this returns, the jobs of the lost one were just taken back."""
+
+    @abstractmethod
+    def _store_time(self) -> datetime: ...
+
+    def _may_erase(self) -> bool:
+        return True
 
     # What may happen.
 
@@ -220,9 +240,9 @@ class JobStoreMachine(RuleBasedStateMachine):
     @rule()
     def crash(self) -> None:
         held = sum(job.status == "processing" for job in self.model.values())
-        self.store.pull_the_plug()
-        self._open()
-        assert self.store.store.rescued == held
+        self._lose_the_process()
+        self._note_start()
+        assert self.store.rescued == held
         self.model.crash(self.now)
 
     @rule()
@@ -230,9 +250,10 @@ class JobStoreMachine(RuleBasedStateMachine):
         for lease in filter(self._holds, self.leases):
             assert self._run(self.store.jobs.settle(lease, Postponed(is_charged=False), ()))
             self.model[lease.job_id].let_go("released")
-        self._run(self.store.store.close())
-        self._open()
-        assert self.store.store.rescued == 0
+        self._stop()
+        self._start()
+        self._note_start()
+        assert self.store.rescued == 0
 
     @rule(span=SPANS)
     def time_passes(self, span: timedelta) -> None:
@@ -293,7 +314,7 @@ class JobStoreMachine(RuleBasedStateMachine):
 
     @rule()
     def count(self) -> None:
-        self.store.store.jobs._counts = None  # otherwise counted two seconds ago
+        self.store.clock.advance(timedelta(seconds=2))  # otherwise counted a moment ago
         counts = self._run(self.store.jobs.counts())
         statuses = [job.status for job in self.model.values()]
         assert sum(counts.pending.values()) == statuses.count("pending")
@@ -304,7 +325,7 @@ class JobStoreMachine(RuleBasedStateMachine):
     @property
     def now(self) -> datetime:
         """Store time: what that is has tests of its own; here it must never go back while the store is open."""
-        now = self.store.store.clock.now()
+        now = self._store_time()
         assert now >= self._now
         self._now = now
         return now
@@ -312,10 +333,9 @@ class JobStoreMachine(RuleBasedStateMachine):
     def _run(self, work: Awaitable[T]) -> T:
         return self._loop.run_until_complete(work)
 
-    def _open(self) -> None:
-        self.store.open()
+    def _note_start(self) -> None:
         self.store.wake_ups.on_ended(self.announced.append)
-        self._now = self.store.clock.now()
+        self._now = self._store_time()
         self.suspect_after = 0.0
 
     def _note(self, job: NewJob) -> None:
@@ -327,11 +347,6 @@ class JobStoreMachine(RuleBasedStateMachine):
         self.model[job.id] = Job(
             job.owner, job.lane, details.deadline_at, timedelta(seconds=job.options.result_ttl)
         )
-
-    def _may_erase(self) -> bool:
-        """Not soon after the wall clock was put forward: it may have been a mistake."""
-        self.store.store.clock.now()  # it notices a jump when it is asked
-        return self.store.store.clock.is_to_be_trusted
 
     def _picked(self, pick: int) -> JobId:
         return list(self.model)[pick % len(self.model)]
@@ -358,6 +373,67 @@ def _story_of(job: JobDetails) -> tuple[Any, ...]:
     return str(job.state.status), job.outcome, job.losses, job.deadline_at, ends
 
 
+class SqliteMachine(JobStoreMachine):
+    """One database file, and the store open on it."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, directory: Path) -> None:
+        super().__init__(loop)
+        self._directory = Path(mkdtemp(dir=directory))
+        self.store = self._sqlite = SqliteUnderTest(self._directory / "tidegate.db")
+        self._start()
+        self._note_start()
+
+    def teardown(self) -> None:
+        self._sqlite.pull_the_plug()
+        shutil.rmtree(self._directory)
+
+    def _start(self) -> None:
+        self._sqlite.open()
+
+    def _stop(self) -> None:
+        self._run(self._sqlite.store.close())
+
+    def _lose_the_process(self) -> None:
+        self._sqlite.crash_and_restart()
+
+    def _store_time(self) -> datetime:
+        return self._sqlite.store.clock.now()
+
+    def _may_erase(self) -> bool:
+        """Not soon after the wall clock was put forward: it may have been a mistake."""
+        self._sqlite.store.clock.now()  # it notices a jump when it is asked
+        return self._sqlite.store.clock.is_to_be_trusted
+
+
+class PostgresMachine(JobStoreMachine):
+    """One database, emptied, and a process on it; it goes by the database's time."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, url: str) -> None:
+        super().__init__(loop)
+        self.store = self._postgres = PostgresUnderTest(url)
+        self._run(self._postgres.begin())
+        self._note_start()
+
+    def teardown(self) -> None:
+        self._run(self._postgres.close())
+
+    def _start(self) -> None:
+        self._run(self._postgres.open())
+
+    def _stop(self) -> None:
+        self._run(self._postgres.close())
+
+    def _lose_the_process(self) -> None:
+        self._run(self._postgres.restart_after_crash())
+
+    def _note_start(self) -> None:
+        self._run(self.store.jobs.renew(()))  # the process hears what time it is
+        super()._note_start()
+
+    def _store_time(self) -> datetime:
+        return self._postgres.store.clock.now()
+
+
 @pytest.fixture
 def directory(tmp_path: Path) -> Iterator[Path]:
     """In memory where the machine has such a place: what is asked here is no matter of the disk."""
@@ -366,28 +442,40 @@ def directory(tmp_path: Path) -> Iterator[Path]:
         yield Path(directory)
 
 
-def test_the_store_is_as_good_as_its_model(
+def test_sqlite_is_as_good_as_its_model(
     directory: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    tried = 0
     with contextlib.closing(VirtualLoop()) as loop:
-
-        class Machine(JobStoreMachine):
-            def __init__(self) -> None:
-                nonlocal tried
-                tried += 1
-                super().__init__(loop, directory)
-
-        run_state_machine_as_test(
-            Machine,
-            settings=settings(
-                max_examples=SEQUENCES,
-                stateful_step_count=STEPS,
-                derandomize=SEQUENCES <= USUAL,
-                database=None,
-                deadline=None,
-                print_blob=True,
-                suppress_health_check=list(HealthCheck),
-            ),
-        )
+        tried = try_sequences(lambda: SqliteMachine(loop, directory), SEQUENCES)
     record_property("tried", tried)
+
+
+def test_postgres_is_as_good_as_its_model(record_property: Callable[[str, object], None]) -> None:
+    with postgres_server() as server, contextlib.closing(asyncio.new_event_loop()) as loop:
+        server.create("model")
+        tried = try_sequences(lambda: PostgresMachine(loop, server.url("model")), SEQUENCES // ON_POSTGRES)
+    record_property("tried", tried)
+
+
+def try_sequences(machine: Callable[[], JobStoreMachine], count: int) -> int:
+    """How many there were."""
+    tried = 0
+
+    def started() -> JobStoreMachine:
+        nonlocal tried
+        tried += 1
+        return machine()
+
+    run_state_machine_as_test(
+        cast("type[JobStoreMachine]", started),
+        settings=settings(
+            max_examples=count,
+            stateful_step_count=STEPS,
+            derandomize=SEQUENCES <= USUAL,
+            database=None,
+            deadline=None,
+            print_blob=True,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+    return tried

@@ -40,6 +40,7 @@ class PostgresUnderTest(StoreUnderTest):
         self._rescued = 0
 
     async def open(self) -> None:
+        self._rescued = 0
         self.store = await PostgresStore.open(
             PostgresOptions(Secret(self.url), listen_url=Secret("")), clock=self.clock, rng=self.rng
         )
@@ -69,12 +70,13 @@ class PostgresUnderTest(StoreUnderTest):
         self._rescued = await self._until_the_dead_are_dead()
 
     async def _until_the_dead_are_dead(self) -> int:
-        """A lease and more, with somebody looking all the time."""
-        rescued = 0
+        """A lease and more, with somebody looking all the time, or until there was somebody to take jobs back from."""
         for _ in range(LEASE // _LOOK_EVERY + 2):
             self.clock.advance(_LOOK_EVERY)
-            rescued += await self.jobs.rescue()
-        return rescued
+            rescued = await self.jobs.rescue()
+            if rescued:
+                return rescued
+        return 0
 
     async def close(self) -> None:
         await self.store.close()
@@ -82,7 +84,8 @@ class PostgresUnderTest(StoreUnderTest):
     async def _drop_everything(self) -> None:
         """The server sees the lines of a killed process break; nobody leaves the fleet in order."""
         await self.store.wake_ups.stop()
-        self.store._database._pool.terminate()
+        for database in (self.store._database, self.store._renewals):
+            database._pool.terminate()
 
     async def _set_clock(self) -> None:
         """The database goes by its own clock: steps of ours are not its."""

@@ -88,7 +88,9 @@ class ConcurrencySettings(Struct, frozen=True):
     ] = 256
     requests_per_minute: Annotated[
         Annotated[int, Meta(ge=1, le=100_000_000)] | None,
-        setting("Calls per minute of all processes; unset: any number. Jobs wait for their turn."),
+        setting(
+            "Calls per minute of all processes; unset: any number. Jobs wait for their turn, at 96 of 100."
+        ),
     ] = None
     tokens_per_minute: Annotated[
         Annotated[int, Meta(ge=1, le=1_000_000_000_000)] | None,
