@@ -4,6 +4,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 UV_VERSION := 0.13.9
 LONGEST := tests/properties
+WAITING := tests/scenarios/test_fault_points.py $(addprefix tests/fleet/test_, \
+	careless.py failover.py lost_claims.py plans.py processes.py restarts.py start.py store_copy.py upgrade.py watch.py)
 COMPUTING := tests/simulation tests/store tests/domain tests/settings tests/providers tests/deploy tests/test_supply_chain.py
 
 .PHONY: help setup demo serve test security chaos check lint format audit bench bench-compare bench-peers soak schemas clean
@@ -29,12 +31,13 @@ demo: setup ## the main job end to end, then the proof: kill -9 with 200 jobs in
 serve: setup ## a gateway on http://127.0.0.1:8080 with data in ./tidegate-data
 	$(BIN)/tidegate serve
 
-test: setup .venv/.deploy ## all tests; first those that only compute, on both cores, then those that look at the clock
+test: setup .venv/.deploy ## all tests; first those that compute or wait, together; then those that look at the clock
 	@mkdir -p .cache
 	@$(BIN)/pytest -q $(LONGEST) > .cache/longest.log 2>&1 & longest=$$!; \
+	$(BIN)/pytest -q $(WAITING) > .cache/waiting.log 2>&1 & waiting=$$!; \
 	$(BIN)/pytest -q $(COMPUTING); computing=$$?; \
-	wait $$longest; longest=$$?; cat .cache/longest.log; \
-	$(BIN)/pytest $(addprefix --ignore=,$(LONGEST) $(COMPUTING)) && exit $$((longest | computing))
+	wait $$longest; longest=$$?; wait $$waiting; waiting=$$?; cat .cache/longest.log .cache/waiting.log; \
+	$(BIN)/pytest $(addprefix --ignore=,$(LONGEST) $(WAITING) $(COMPUTING)) && exit $$((longest | waiting | computing))
 
 security: setup ## the attacks alone: tokens, sockets, bodies, isolation, secrets, supply chain
 	$(BIN)/pytest tests/security tests/api/test_protocol.py tests/api/test_slow_clients.py tests/api/test_bombs*.py \
@@ -60,7 +63,7 @@ audit: setup ## known holes in what is locked; needs an index that tells of them
 	$(BIN)/uv export --quiet --frozen --no-dev --no-emit-project > .cache/requirements.txt
 	$(BIN)/uv tool run pip-audit --disable-pip --require-hashes --strict -r .cache/requirements.txt
 
-bench: setup ## every figure beside its yardsticks; ten minutes, on an otherwise idle machine
+bench: setup ## every figure beside its yardsticks; a quarter of an hour, on an otherwise idle machine
 	$(BIN)/python -m benchmarks run
 
 bench-compare: setup ## this tree against another commit, in turns: make bench-compare BASE=v0.1.0

@@ -17,6 +17,7 @@ from tidegate.store.postgres.accepting import accept as accept_batch
 _BODY: Final = chat_body(1024)
 _RESULT: Final = b'{"choices":[{"index":0,"message":{"role":"assistant","content":"at eleven"}}]}'
 _AT_ONCE: Final = 256
+_WORKERS: Final = 4
 
 
 async def talk(url: str, _directory: str) -> None:
@@ -37,16 +38,17 @@ async def talk(url: str, _directory: str) -> None:
         return await _clients(seconds, waiting, lambda client: accept_batch(database, [job_of(client)]))
 
     async def jobs(count: int) -> dict[str, Any]:
-        """In, claimed, settled: no HTTP on either side."""
+        """In, claimed, settled: no HTTP on either side. As a gateway does it, one claims while others settle."""
         watch = dialogue.Stopwatch()
         left = iter(range(count))
+        done = 0
 
         async def submitter() -> None:
             for _ in left:
                 await store.jobs.accept(job_of(0))
 
         async def worker() -> None:
-            done = 0
+            nonlocal done
             while done < count:
                 claimed = await store.jobs.claim({LANE: _AT_ONCE})
                 await asyncio.gather(
@@ -54,7 +56,9 @@ async def talk(url: str, _directory: str) -> None:
                 )
                 done += len(claimed)
 
-        await asyncio.gather(worker(), *(submitter() for _ in range(_AT_ONCE)))
+        await asyncio.gather(
+            *(worker() for _ in range(_WORKERS)), *(submitter() for _ in range(_AT_ONCE))
+        )
         return watch.sample(count)
 
     async def empty() -> dict[str, Any]:

@@ -32,7 +32,7 @@ async def test_requests_per_minute() -> None:
     clock = FakeClock()
     pace = ProviderPace({"openai": PaceLimit(requests=1200)}, clock)
 
-    assert 190 <= await turns_within(pace, clock, 10) <= 205
+    assert 185 <= await turns_within(pace, clock, 10) <= 200  # a little is left for what arrives late
 
 
 async def test_our_part_of_the_fleets_requests() -> None:
@@ -40,7 +40,7 @@ async def test_our_part_of_the_fleets_requests() -> None:
     pace = ProviderPace({"openai": PaceLimit(requests=1200)}, clock)
     pace.take_fleet(Fleet(((), (), (), ())))
 
-    assert 47 <= await turns_within(pace, clock, 10) <= 52
+    assert 45 <= await turns_within(pace, clock, 10) <= 50
 
 
 async def test_a_rest_is_not_saved_up() -> None:
@@ -80,7 +80,7 @@ async def test_no_more_is_claimed_than_has_its_turn_soon() -> None:
     assert pace.room("openai") == 10
     for _ in range(3):
         await pace.turn("openai")
-        clock.advance(timedelta(milliseconds=100))
+        clock.advance(timedelta(milliseconds=105))
     assert pace.room("openai") in {9, 10}
 
 
