@@ -56,9 +56,7 @@ async def talk(url: str, _directory: str) -> None:
                 )
                 done += len(claimed)
 
-        await asyncio.gather(
-            *(worker() for _ in range(_WORKERS)), *(submitter() for _ in range(_AT_ONCE))
-        )
+        await asyncio.gather(*(worker() for _ in range(_WORKERS)), *(submitter() for _ in range(_AT_ONCE)))
         return watch.sample(count)
 
     async def empty() -> dict[str, Any]:

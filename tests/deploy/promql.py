@@ -20,9 +20,9 @@ def real_metrics() -> Mapping[str, frozenset[str]]:
     """Every series that a gateway may show, with its labels."""
     metrics = GatewayMetrics(Catalog(providers={}, known=frozenset()))
     labels = {
-        tally._name: frozenset(tally._labels)
+        tally.name: frozenset(tally._labels)
         for tally in vars(metrics).values()
-        if hasattr(tally, "_labels") and hasattr(tally, "_name")
+        if hasattr(tally, "_labels") and hasattr(tally, "name")
     }
     page = metrics.render(QueueCounts({}, {}, {}), datetime.now(UTC), {}, {}).decode()
     return {
