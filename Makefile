@@ -3,10 +3,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 UV_VERSION := 0.13.9
-LONGEST := tests/properties
-WAITING := tests/scenarios/test_fault_points.py $(addprefix tests/fleet/test_, \
-	careless.py failover.py lost_claims.py plans.py processes.py restarts.py start.py store_copy.py upgrade.py watch.py)
-COMPUTING := tests/simulation tests/store tests/domain tests/settings tests/providers tests/deploy tests/test_supply_chain.py
+
+# What computes, or waits for others, goes in three lanes side by side; what looks at the clock comes after them, alone.
+LANE_1 := tests/properties $(addprefix tests/fleet/test_,processes.py start.py store_copy.py upgrade.py)
+LANE_2 := tests/simulation tests/store tests/domain tests/settings tests/providers tests/deploy tests/test_supply_chain.py \
+	tests/scenarios/test_fault_points.py
+LANE_3 := tests/test_benchmarks.py $(addprefix tests/fleet/test_,careless.py failover.py lost_claims.py plans.py restarts.py watch.py)
 
 .PHONY: help setup demo serve test security chaos check lint format audit bench bench-compare bench-peers soak schemas clean
 
@@ -31,13 +33,13 @@ demo: setup ## the main job end to end, then the proof: kill -9 with 200 jobs in
 serve: setup ## a gateway on http://127.0.0.1:8080 with data in ./tidegate-data
 	$(BIN)/tidegate serve
 
-test: setup .venv/.deploy ## all tests; first those that compute or wait, together; then those that look at the clock
+test: setup .venv/.deploy ## all tests: three lanes side by side, then those that look at the clock
 	@mkdir -p .cache
-	@$(BIN)/pytest -q $(LONGEST) > .cache/longest.log 2>&1 & longest=$$!; \
-	$(BIN)/pytest -q $(WAITING) > .cache/waiting.log 2>&1 & waiting=$$!; \
-	$(BIN)/pytest -q $(COMPUTING); computing=$$?; \
-	wait $$longest; longest=$$?; wait $$waiting; waiting=$$?; cat .cache/longest.log .cache/waiting.log; \
-	$(BIN)/pytest $(addprefix --ignore=,$(LONGEST) $(WAITING) $(COMPUTING)) && exit $$((longest | waiting | computing))
+	@$(BIN)/pytest -q $(LANE_1) > .cache/lane-1.log 2>&1 & first=$$!; \
+	$(BIN)/pytest -q $(LANE_2) > .cache/lane-2.log 2>&1 & second=$$!; \
+	$(BIN)/pytest -q $(LANE_3); third=$$?; \
+	wait $$first; first=$$?; wait $$second; second=$$?; cat .cache/lane-1.log .cache/lane-2.log; \
+	$(BIN)/pytest $(addprefix --ignore=,$(LANE_1) $(LANE_2) $(LANE_3)) && exit $$((first | second | third))
 
 security: setup ## the attacks alone: tokens, sockets, bodies, isolation, secrets, supply chain
 	$(BIN)/pytest tests/security tests/api/test_protocol.py tests/api/test_slow_clients.py tests/api/test_bombs*.py \
