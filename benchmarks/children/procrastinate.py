@@ -1,4 +1,4 @@
-"""procrastinate beside us: jobs that do nothing, deferred in batches, then run by its workers.
+"""procrastinate beside us: jobs that do nothing, deferred, then run by its workers.
 
 Run by the Python of a virtual environment that holds procrastinate and nothing of ours.
 """
@@ -24,11 +24,16 @@ async def talk(url: str, _directory: str) -> None:
 
     task = app.task(no_op, name="no_op")
 
-    async def jobs(count: int, workers: int, at_once: int, deferred: int) -> dict[str, Any]:
+    async def jobs(count: int, workers: int, at_once: int, callers: int, deferred: int) -> dict[str, Any]:
         """Until every job is settled: a worker that need not wait ends when the queue is empty."""
+        batches = iter([deferred] * (count // deferred))
+
+        async def caller() -> None:
+            for size in batches:
+                await task.batch_defer_async(*[{"body": _BODY}] * size)
+
         watch = dialogue.Stopwatch()
-        for at in range(0, count, deferred):
-            await task.batch_defer_async(*[{"body": _BODY}] * min(deferred, count - at))
+        await asyncio.gather(*(caller() for _ in range(callers)))
         await asyncio.gather(
             *(
                 app.run_worker_async(concurrency=at_once, wait=False, install_signal_handlers=False)

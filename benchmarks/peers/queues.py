@@ -50,6 +50,9 @@ QUEUES: Final = (
             "pgqueuer, as its own benchmark: 5 workers, batches of 10": {
                 "workers": 5, "fetched": 10, "callers": 1, "enqueued": 10,
             },
+            "pgqueuer, 1 worker, batches of 50": {
+                "workers": 1, "fetched": 50, "callers": 1, "enqueued": 50,
+            },
             # Its guide says to fetch more at once where jobs are short; still more brought nothing.
             "pgqueuer, at its fastest: 1 worker, one caller with 1 000 jobs a statement": {
                 "workers": 1, "fetched": 500, "callers": 1, "enqueued": 1000,
@@ -63,11 +66,17 @@ QUEUES: Final = (
         "procrastinate",
         ("procrastinate==3.10.*", "psycopg[binary]", "uvloop"),
         {
+            # As ours on the way in, and a worker as it starts when it is told nothing.
+            "procrastinate, jobs one by one from 64 callers, 1 worker": {
+                "workers": 1, "at_once": 1, "callers": 64, "deferred": 1,
+            },
             # The example of its guide.
-            "procrastinate, 1 worker with 30 jobs at once": {"workers": 1, "at_once": 30, "deferred": 500},
+            "procrastinate, 1 worker with 30 jobs at once": {
+                "workers": 1, "at_once": 30, "callers": 1, "deferred": 500,
+            },
             # Its guide says to start more workers, as each fetches one job after the other; still more brought nothing.
             "procrastinate, at its fastest: 8 workers with 8 jobs at once": {
-                "workers": 8, "at_once": 8, "deferred": 500,
+                "workers": 8, "at_once": 8, "callers": 1, "deferred": 500,
             },
         },
         count=2000,
