@@ -308,8 +308,8 @@ class TestPeers:
         ]
 
     def test_ours_stands_beside_each_setting_of_a_queue(self) -> None:
-        queue = queues.QUEUES[0]
-        first, second = queue.settings
+        first, second, *_ = queues.QUEUES[0].settings
+        queue = replace(queues.QUEUES[0], settings={first: {}, second: {}})
         found = {
             queue.ours: [Sample(900, 1.0), Sample(600, 1.0)],
             first: [Sample(300, 1.0), Sample(400, 1.0)],
