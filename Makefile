@@ -5,10 +5,11 @@ BIN := .venv/bin
 UV_VERSION := 0.13.9
 
 # What computes, or waits for others, goes in three lanes side by side; what looks at the clock comes after them, alone.
-LANE_1 := tests/properties $(addprefix tests/fleet/test_,processes.py start.py store_copy.py upgrade.py)
+LANE_1 := tests/properties tests/fleet/test_processes.py
 LANE_2 := tests/simulation tests/store tests/domain tests/settings tests/providers tests/deploy tests/test_supply_chain.py \
-	tests/scenarios/test_fault_points.py
-LANE_3 := tests/test_benchmarks.py $(addprefix tests/fleet/test_,careless.py failover.py lost_claims.py plans.py restarts.py watch.py)
+	tests/scenarios/test_fault_points.py tests/fleet/test_store_copy.py tests/fleet/test_upgrade.py
+LANE_3 := tests/test_benchmarks.py \
+	$(addprefix tests/fleet/test_,careless.py failover.py lost_claims.py plans.py restarts.py start.py watch.py)
 
 .PHONY: help setup demo serve test security chaos check lint format audit bench bench-compare bench-peers soak schemas clean
 

@@ -491,7 +491,8 @@ async def test_a_target_that_is_in_use_is_left_alone(cli: Cli, source: SqliteUnd
     await store.jobs.renew(())
 
     said = await refusal(cli, 4, sqlite_url(source), url)
-    await store._database._pool.close()  # type: ignore[no-untyped-call, unused-ignore]
+    for database in (store._database, store._renewals):
+        await database.close()
     await until_nobody_is_connected(url)
     alive = await refusal(cli, 4, sqlite_url(source), url)
 
