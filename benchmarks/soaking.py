@@ -22,6 +22,8 @@ from benchmarks.machine.proc import resident_bytes
 from benchmarks.report import Check, Figure, Report, at_most
 from benchmarks.samples import Sample, best_rate
 
+T = TypeVar("T", int, float)
+
 _PROBE: Final = 3000
 _PROBES: Final = 2
 """The first also warms up."""
@@ -173,9 +175,6 @@ def checks(watched: Watched, *, lost: int, failed: int, left: int) -> list[Check
         at_most("jobs lost", lost, 0),
         at_most("jobs that ended without a result", failed, 0),
     ]
-
-
-T = TypeVar("T", int, float)
 
 
 def _last_quarters(values: list[T]) -> tuple[list[T], list[T]]:

@@ -58,7 +58,7 @@ async def _fleet(bench: Bench, name: str, *, workers: int, idle: int) -> dict[st
 
 
 def _jobs(bench: Bench, gateway: Server, vendor: Server, workers: int) -> Measure:
-    """Two seconds' work or more, all of it waiting before the first job ends."""
+    """From the first submit to the vendor's last answer; the queue is long all the while."""
     count = workers * (500 if bench.pace.is_quick else 1000)
 
     async def measure() -> Sample:

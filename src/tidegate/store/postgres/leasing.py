@@ -298,8 +298,9 @@ async def settle(database: Database, settlements: Sequence[Settlement], unanswer
     ``unanswered`` remembers tokens between tries: of endings that were sent, and may have been written.
     """
     ours = await _settle(database, settlements, unanswered)
-    for found in settlements:
-        fault_points.reached("in_release" if _is_release(found.ending) else "in_settle")
+    fault_points.reached(
+        "in_release" if all(_is_release(found.ending) for found in settlements) else "in_settle"
+    )
     late = [found for found in settlements if found.lease.token not in ours and found.calls]
     if late:
         calls = [encode_calls(found.calls) for found in late]
