@@ -66,6 +66,10 @@ QUEUES: Final = (
         "procrastinate",
         ("procrastinate==3.10.*", "psycopg[binary]", "uvloop"),
         {
+            # As a first program does it that follows its guide.
+            "procrastinate, jobs one by one from 1 caller, 1 worker": {
+                "workers": 1, "at_once": 1, "callers": 1, "deferred": 1,
+            },
             # As ours on the way in, and a worker as it starts when it is told nothing.
             "procrastinate, jobs one by one from 64 callers, 1 worker": {
                 "workers": 1, "at_once": 1, "callers": 64, "deferred": 1,

@@ -27,25 +27,18 @@ from tidegate.store.postgres.rows import (
 )
 from tidegate.store.rows import moment, sql, strings_to_json
 
-QUEUES: Final = """
-    placed AS MATERIALIZED (
-        SELECT *,
-            sum(1 / weight) OVER (PARTITION BY lane, owner ORDER BY n) AS so_far,
-            sum(1 / weight) OVER (PARTITION BY lane, owner) AS total
-        FROM fresh
-    ),
-    queues AS (
+TAILS: Final = """
+    tails_moved AS (
         INSERT INTO tails AS t (lane, owner, tail, added)
-        SELECT lane, owner, coalesce((SELECT virtual_time FROM lanes l WHERE l.lane = f.lane), 0) + sum(1 / weight),
-            sum(1 / weight)
-        FROM fresh f GROUP BY lane, owner ORDER BY lane, owner
+        SELECT lane, owner, coalesce((SELECT virtual_time FROM lanes l WHERE l.lane = m.lane), 0) + added, added
+        FROM moves m ORDER BY lane COLLATE "C", owner COLLATE "C"
         ON CONFLICT (lane, owner) DO UPDATE SET
             tail = greatest(t.tail + excluded.added, excluded.tail), added = excluded.added
         RETURNING lane, owner, tail
     )
 """
 """Start-time fair queueing for many jobs at once: each owner's tail moves on by all of his, in a fixed order of rows,
-so that two gateways wait for each other and never for ever."""
+so that two gateways wait for each other and never for ever. ``moves`` says by how much."""
 
 _ACCEPT: Final = sql(
     "WITH",
@@ -55,35 +48,38 @@ _ACCEPT: Final = sql(
         SELECT * FROM unnest(
             $1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::float8[],
             $9::int[], $10::int[], $11::int[], $12::int[], $13::bool[], $14::text[], $15::bytea[], $16::bytea[],
-            $17::bytea[], $18::bytea[], $19::bigint[], $20::float8[]
-        ) WITH ORDINALITY AS g (
+            $17::bytea[], $18::bytea[], $19::bigint[], $20::int[], $21::float8[]
+        ) AS g (
             id, request_type, owner, actor, model, candidates, lane, weight,
             result_ttl, timeout, max_attempts, priority, passes_extra, request_id, body, metadata,
-            scope_digest, fingerprint, keep_for, priority_offset, n
+            scope_digest, fingerprint, keep_for, queue, distance
         )
     ),
     records AS (
         INSERT INTO idempotency (scope_digest, fingerprint, job_id, keep_until)
         SELECT scope_digest, fingerprint, id, ms + keep_for FROM given, moment
-        WHERE scope_digest IS NOT NULL ORDER BY scope_digest, n
+        WHERE scope_digest IS NOT NULL ORDER BY scope_digest
         ON CONFLICT (scope_digest) DO NOTHING
         RETURNING job_id
     ),
-    fresh AS MATERIALIZED (
+    fresh AS NOT MATERIALIZED (
         SELECT * FROM given WHERE scope_digest IS NULL OR id IN (SELECT job_id FROM records)
     ),
+    moves AS (SELECT * FROM unnest($22::text[], $23::text[], $24::float8[]) AS m (lane, owner, added)),
     """,
-    QUEUES,
+    TAILS,
     """,
+    queues AS MATERIALIZED (
+        SELECT array_agg(tail ORDER BY lane COLLATE "C", owner COLLATE "C") AS tails FROM tails_moved
+    ),
     stored AS (
         INSERT INTO jobs (
             id, request_type, owner, actor, model, candidates, lane, weight, result_ttl, timeout, max_attempts,
             priority, passes_extra, request_id, created_at, deadline_at, status, rank
         )
         SELECT id, request_type, owner, actor, model, candidates, lane, weight, result_ttl, timeout, max_attempts,
-            priority, passes_extra, request_id, ms, ms + timeout * 1000::bigint, 'pending',
-            tail - total + so_far + priority_offset
-        FROM placed JOIN queues USING (lane, owner), moment ORDER BY n
+            priority, passes_extra, request_id, ms, ms + timeout * 1000::bigint, 'pending', tails[queue] + distance
+        FROM fresh, queues, moment
         RETURNING id, created_at
     ),
     bodies AS (INSERT INTO job_request (job, body) SELECT id, body FROM fresh),
@@ -182,8 +178,31 @@ def _columns(jobs: Sequence[NewJob]) -> list[Any]:
         [record.scope_digest if record is not None else None for record in records],
         [record.fingerprint if record is not None else None for record in records],
         [record.keep_for // timedelta(milliseconds=1) if record is not None else None for record in records],
-        [priority_offset(job.options.priority) for job in jobs],
+        *_places(jobs),
     ]
+
+
+def _places(jobs: Sequence[NewJob]) -> tuple[list[Any], ...]:
+    """Of each job its queue, counted from one, and how far from that queue's new tail its place is; then the queues:
+    lane, owner, and by how much the tail moves. What turns out to be a replay leaves a gap.
+    """
+    queue_of = [(job.lane, job.owner) for job in jobs]
+    moves = dict.fromkeys(sorted(set(queue_of)), 0.0)
+    so_far = []
+    for job, queue in zip(jobs, queue_of, strict=True):
+        moves[queue] += 1 / job.weight
+        so_far.append(moves[queue])
+    number = {queue: place for place, queue in enumerate(moves, start=1)}
+    return (
+        [number[queue] for queue in queue_of],
+        [
+            distance - moves[queue] + priority_offset(job.options.priority)
+            for job, queue, distance in zip(jobs, queue_of, so_far, strict=True)
+        ],
+        [lane for lane, _ in moves],
+        [owner for _, owner in moves],
+        list(moves.values()),
+    )
 
 
 def _pending(job: NewJob, created: int) -> JobState:

@@ -107,11 +107,13 @@ class PostgresJobs:
     ) -> Sequence[Claimed]:
         if not self._is_registered:
             await self.renew(())
-        await leasing.rank_what_is_due(self._database)
+        is_due, is_suspected = await leasing.what_waits(self._database)
+        if is_due:
+            await leasing.rank_what_is_due(self._database)
         room = dict(lanes)
         claimed: list[Claimed] = []
         now = self._clock.monotonic()
-        if now >= self._suspect_after:
+        if is_suspected and now >= self._suspect_after:
             claimed = await leasing.claim_suspect(self._database, self._worker.id, room)
             if claimed:
                 self._suspect_after = now + _SUSPECT_EVERY
