@@ -53,8 +53,6 @@ class Costs(Struct, frozen=True):
     renew_lease: float
     vacuum: float
     """CPU time a job."""
-    vacuum_pause: float
-    """How long autovacuum rests for each job in the tables of bodies, at its default pace."""
     sync: float
     sync_byte: float
     submit: float
@@ -89,7 +87,6 @@ def costs_of(figures: Figures, connections: int = MANY) -> Costs:
         renew_server=idle.server_us * _MICRO,
         renew_lease=(laden.server_us - idle.server_us) / leases * _MICRO,
         vacuum=figures.vacuum.cpu_us_per_job * _MICRO,
-        vacuum_pause=figures.vacuum.pause_us_per_job * _MICRO,
         sync=figures.fsync_us * _MICRO,
         sync_byte=figures.wal_us_per_mb * _MICRO / 2**20,
         submit=gateway.submit_us * _MICRO,

@@ -147,8 +147,6 @@ class Database:
                 continue
             self.vacuuming.add(1)
             yield self.cores.use(jobs * self._costs.vacuum)
-            if not self._layout.hasty_vacuum:
-                yield self._loop.after(jobs * self._costs.vacuum_pause)
             self.vacuuming.add(-1)
 
     def reset(self) -> None:

@@ -77,8 +77,6 @@ class Vacuum(Struct, frozen=True):
     """Of one VACUUM of all tables."""
     busiest_table_us_per_job: float
     """A table is vacuumed by one process: this one sets the pace."""
-    pause_us_per_job: float
-    """What VACUUM of the tables without ``autovacuum_vacuum_cost_delay = 0`` rests at the default pace."""
     bytes_per_finished_job: float
     """On disk, indexes included, body and result of 1 KB."""
 

@@ -33,8 +33,6 @@ class Layout(Struct, frozen=True, kw_only=True):
     """How long news is gathered for one notification."""
     shared_ranks: bool = True
     """Accepts move a row on that they share, as they do now; on paper ranks could be given later."""
-    hasty_vacuum: bool = False
-    """Tables of bodies are vacuumed without pauses, as ``jobs`` is."""
     body_kb: float = 1.0
     bodies_outside: bool = False
     vendor: float = 0.2
