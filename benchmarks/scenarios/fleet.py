@@ -10,13 +10,17 @@ from benchmarks.load import requests
 from benchmarks.load.loops import send_all
 from benchmarks.load.session import Load
 from benchmarks.machine.http import fetch, fetch_json
-from benchmarks.machine.postgres import postgres_server
+from benchmarks.machine.postgres import PostgresServer, postgres_server
 from benchmarks.report import Figure, Report, at_least
 from benchmarks.samples import Sample, best_rate
 
 _ONE: Final = "one worker, vendor 200 ms"
 _TWO: Final = "two workers, vendor 200 ms"
 _IDLE: Final = "one worker, vendor 200 ms, three gateways that rest"
+_FLEETS: Final = ((_ONE, 1, 0), (_TWO, 2, 0), (_IDLE, 1, 3))
+"""Workers, and gateways that rest."""
+_CONNECTIONS: Final = "200"
+"""Twelve for each of ten processes, and some."""
 _SCRIPT: Final = {"rules": [{"model": "echo", "latency": 0.2}]}
 _AT_ONCE: Final = 50
 """Jobs of one worker: it is the limit, not the machine."""
@@ -26,9 +30,14 @@ _MOST: Final = 120.0
 
 async def run(bench: Bench) -> Report:
     """Jobs a second of one worker, of two, and of one beside gateways that have nothing to do."""
-    found: dict[str, list[Sample]] = {}
-    for name, workers, idle in ((_ONE, 1, 0), (_TWO, 2, 0), (_IDLE, 1, 3)):
-        found |= await _fleet(bench, name, workers=workers, idle=idle)
+    async with AsyncExitStack() as stack:
+        server = stack.enter_context(postgres_server(max_connections=_CONNECTIONS))
+        found = await bench.rounds(
+            {
+                name: await _fleet(bench, stack, server, f"fleet_{number}", workers=workers, idle=idle)
+                for number, (name, workers, idle) in enumerate(_FLEETS)
+            }
+        )
     one = best_rate(found[_ONE])
     return Report(
         "fleet",
@@ -42,19 +51,20 @@ async def run(bench: Bench) -> Report:
     )
 
 
-async def _fleet(bench: Bench, name: str, *, workers: int, idle: int) -> dict[str, list[Sample]]:
-    async with AsyncExitStack() as stack:
-        server = stack.enter_context(postgres_server())
-        server.create("fleet")
-        store = server.url("fleet")
-        vendor = await stack.enter_async_context(bench.vendor(_SCRIPT))
-        gateways = [
-            await stack.enter_async_context(bench.gateway(vendor, store=store, works=False))
-            for _ in range(1 + idle)
-        ]
-        for _ in range(workers):
-            await stack.enter_async_context(bench.worker(vendor, store=store, concurrency=_AT_ONCE))
-        return await bench.rounds({name: _jobs(bench, gateways[0], vendor, workers)})
+async def _fleet(
+    bench: Bench, stack: AsyncExitStack, server: PostgresServer, database: str, *, workers: int, idle: int
+) -> Measure:
+    """On a database of its own; while another is measured it rests."""
+    server.create(database)
+    store = server.url(database)
+    vendor = await stack.enter_async_context(bench.vendor(_SCRIPT))
+    gateways = [
+        await stack.enter_async_context(bench.gateway(vendor, store=store, works=False))
+        for _ in range(1 + idle)
+    ]
+    for _ in range(workers):
+        await stack.enter_async_context(bench.worker(vendor, store=store, concurrency=_AT_ONCE))
+    return _jobs(bench, gateways[0], vendor, workers)
 
 
 def _jobs(bench: Bench, gateway: Server, vendor: Server, workers: int) -> Measure:

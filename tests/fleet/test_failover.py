@@ -43,6 +43,14 @@ def pair() -> Iterator[tuple[PostgresServer, PostgresServer]]:
         yield primary, standby
 
 
+@pytest.fixture
+def url_of_both(pair: tuple[PostgresServer, PostgresServer]) -> str:
+    """Of a database on both; whichever takes writes is used."""
+    primary, standby = pair
+    primary.create("tidegate")
+    return f"postgresql://postgres@127.0.0.1:{primary.port},127.0.0.1:{standby.port}/tidegate"
+
+
 async def execute(url: str, *commands: str) -> None:
     connection = await asyncpg.connect(url)
     for command in commands:
@@ -73,15 +81,14 @@ async def wait_for_standby(primary: PostgresServer) -> None:
 async def test_the_primary_is_killed_and_the_standby_promoted(
     tmp_path: Path,
     pair: tuple[PostgresServer, PostgresServer],
+    url_of_both: str,
     record_property: Callable[[str, object], None],
     _number: int,
 ) -> None:
     primary, standby = pair
     await wait_for_standby(primary)
-    await execute(primary.url(), "CREATE DATABASE tidegate")
-    url = f"postgresql://postgres@127.0.0.1:{primary.port},127.0.0.1:{standby.port}/tidegate"
     async with MockVendor.serve(script={"rules": [{"model": "echo", "latency": 0.05}]}) as vendor:
-        with fleet(tmp_path, url, vendor.url, gateways=2, workers=2) as four:
+        with fleet(tmp_path, url_of_both, vendor.url, gateways=2, workers=2) as four:
             await four.start()
             loads = [Load(gateway.port, 4) for gateway in four.gateways]
             loading = [asyncio.create_task(load.run()) for load in loads]
@@ -120,15 +127,14 @@ async def test_the_primary_is_killed_and_the_standby_promoted(
 async def test_an_asynchronous_standby_lacks_what_it_had_not_received(
     tmp_path: Path,
     pair: tuple[PostgresServer, PostgresServer],
+    url_of_both: str,
     record_property: Callable[[str, object], None],
     _number: int,
 ) -> None:
     """And nothing else: jobs whose ending it lacks run again, those whose accept it lacks are unknown."""
     primary, standby = pair
-    await execute(primary.url(), "CREATE DATABASE tidegate")
-    url = f"postgresql://postgres@127.0.0.1:{primary.port},127.0.0.1:{standby.port}/tidegate"
     async with MockVendor.serve() as vendor:
-        with fleet(tmp_path, url, vendor.url, gateways=1, workers=1) as two:
+        with fleet(tmp_path, url_of_both, vendor.url, gateways=1, workers=1) as two:
             await two.start()
             ended = await two.submit(COUNT)
             await until_all_ended(two.gateways[0].port, ended)

@@ -25,7 +25,7 @@ from tidegate.domain.errors import StoreError
 from tidegate.domain.jobs import Completed, JobId, NewJob
 from tidegate.domain.secret import Secret
 from tidegate.mock_vendor import MockVendor
-from tidegate.store.postgres import PostgresOptions, PostgresStore
+from tidegate.store.postgres import PostgresOptions, PostgresStore, database
 from tidegate.store.postgres.connection import connect, prepare
 from tidegate.store.postgres.database import GONE
 from tidegate.store.postgres.leasing import LOCK_LANES
@@ -292,6 +292,24 @@ async def test_while_lines_are_silent_the_others_go_on(
             await unheard
 
     assert max(ms for (ms,) in waits) <= PICKED_UP_WITHIN_MS
+
+
+async def test_one_dead_line_tells_of_the_others(
+    through: str, lines: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Resting lines die together and do not know it: one is waited for in vain, not each of them."""
+    monkeypatch.setattr(database, "_LONGEST_SILENCE", 1.0)
+    store = await open_store(through)
+    await asyncio.gather(*(store.jobs.check() for _ in range(5)))
+    lines.fall_silent()
+    with pytest.raises(StoreError):
+        await store.jobs.check()
+    began = time.monotonic()
+
+    await asyncio.gather(*(store.jobs.check() for _ in range(5)))
+
+    assert time.monotonic() - began < 0.9
+    await store.close()
 
 
 async def submit_for(seconds: float, port: int) -> list[str]:
