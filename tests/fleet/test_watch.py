@@ -8,7 +8,7 @@ import pytest
 
 from support.postgres_store import PostgresUnderTest
 from support.stores import OPENAI
-from tidegate.store.postgres.leasing import LEASE
+from tidegate.store.postgres.workers import LEASE
 
 pytestmark = pytest.mark.anyio
 

@@ -13,7 +13,7 @@ from tidegate.domain.ids import epoch_ms
 from tidegate.domain.secret import Secret
 from tidegate.ports import JobStore, KeyStore
 from tidegate.store.postgres import PostgresOptions, PostgresStore
-from tidegate.store.postgres.leasing import LEASE
+from tidegate.store.postgres.workers import LEASE
 
 _LOOK_EVERY: Final = timedelta(seconds=2)
 _HAND_ON_THE_CLOCK: Final = """

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-from tidegate.store.postgres.leasing import LEASE
+from tidegate.store.postgres.workers import LEASE
 from tidegate.store.refusal import StoreRefused
 
 _LIVING: Final = (

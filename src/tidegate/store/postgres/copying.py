@@ -25,10 +25,10 @@ from tidegate.store.copying import (
 from tidegate.store.migrate import SchemaMismatch
 from tidegate.store.postgres import connection as connecting
 from tidegate.store.postgres.connection import PostgresOptions
-from tidegate.store.postgres.leasing import LEASE
 from tidegate.store.postgres.migrating import apply_migrations, missing
 from tidegate.store.postgres.refusing import FAILURES, refusal
 from tidegate.store.postgres.server import check_server
+from tidegate.store.postgres.workers import LEASE
 from tidegate.store.refusal import StoreRefused
 from tidegate.store.rows import sql
 

@@ -31,10 +31,11 @@ from tidegate.domain.jobs import (
 )
 from tidegate.ports import WakeUps
 from tidegate.store.group_commit import BatchLimits, GroupCommit, Settled
-from tidegate.store.postgres import accepting, ending, leasing, reading
+from tidegate.store.postgres import accepting, ending, leasing, reading, workers
 from tidegate.store.postgres.clock import DatabaseClock
 from tidegate.store.postgres.database import Database
-from tidegate.store.postgres.leasing import Settlement, Worker
+from tidegate.store.postgres.leasing import Settlement
+from tidegate.store.postgres.workers import Worker
 
 _ROW_SIZE: Final = 600
 """Bytes a job takes besides its body, roughly."""
@@ -122,8 +123,8 @@ class PostgresJobs:
         return claimed + await leasing.claim(self._database, self._worker.id, room, fleet)
 
     async def renew(self, leases: Sequence[Lease]) -> Sequence[Lease]:
-        booked, now = await leasing.renew(self._renewals, self._worker)
-        found = await leasing.fleet(self._renewals, self._worker.id)
+        booked, now = await workers.renew(self._renewals, self._worker)
+        found = await workers.fleet(self._renewals, self._worker.id)
         # Once settled always settled: whoever comes later waits for us.
         self._is_settled = self._is_settled or found.is_settled
         self._fleet = Fleet(found.members, found.place, self._is_settled)
@@ -160,7 +161,7 @@ class PostgresJobs:
         return done
 
     async def rescue(self) -> int:
-        rescued, convicted = await leasing.rescue(self._database, self._loss_budget)
+        rescued, convicted = await workers.rescue(self._database, self._loss_budget)
         self._announce(convicted)
         if rescued:
             self._wake_ups.work_arrived()
@@ -198,7 +199,7 @@ class PostgresJobs:
         await self._endings.close()
         if self._is_registered:
             with contextlib.suppress(StoreError):  # else it counts as dead a lease later
-                await leasing.leave(self._database, self._worker.id)
+                await workers.leave(self._database, self._worker.id)
 
     async def _accept_all(self, jobs: Sequence[NewJob]) -> Settled:
         return await accepting.accept(self._database, jobs)

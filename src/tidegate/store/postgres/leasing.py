@@ -1,7 +1,6 @@
-"""Claim, renew, settle, rescue: a worker's right to a job, from its beginning to its end.
+"""Claim and settle: a worker's right to a job, from its beginning to its end.
 
-A lease is a token in the job's row and a worker that was seen lately. It ends by a committed write, never by the
-clock alone: a worker that was away for too long still owns its jobs until somebody has rescued them.
+A lease is a token in the job's row, as long as its worker lives (``workers``). Whoever brings another token ends nothing.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,33 +13,24 @@ from msgspec import Struct
 from tidegate import fault_points
 from tidegate.domain.errors import CommitUnknown
 from tidegate.domain.fairness import TURNS_PER_PRIORITY_LEVEL
-from tidegate.domain.fleet import Fleet
 from tidegate.domain.inference import Call
 from tidegate.domain.jobs import (
-    WORKER_LOST,
     AttemptEnd,
     Claimed,
     Completed,
     Ending,
     Failed,
     JobError,
-    JobId,
     Lane,
     Lease,
     Postponed,
 )
 from tidegate.store.postgres.accepting import TAILS
 from tidegate.store.postgres.database import Database
-from tidegate.store.postgres.rows import CLAIMED_COLUMNS, MOMENT, claimed_from_row, id_from_uuid, id_to_uuid
+from tidegate.store.postgres.rows import CLAIMED_COLUMNS, MOMENT, claimed_from_row, id_to_uuid
 from tidegate.store.rows import encode_calls, encode_error, sql, strings_to_json
 
-LEASE: Final = timedelta(seconds=12)
-_LONGEST_GAP: Final = timedelta(seconds=5)
-"""A renewal that was due during it comes right after it, and nobody's lease is over by then."""
-_STEADY_FOR: Final = timedelta(seconds=5)
-"""Everybody's next renewal, and a second."""
 _MOST_RANKED_AT_ONCE: Final = 256
-_MOST_RESCUED_AT_ONCE: Final = 500
 
 _WAITS: Final = sql(
     "WITH",
@@ -138,23 +128,6 @@ _CLAIM_SUSPECT: Final = sql(
     """,
     _TAKEN,
 )
-_RENEW: Final = sql(
-    "WITH",
-    MOMENT,
-    """,
-    seen AS (
-        INSERT INTO workers (id, host, pid, providers, settings, started_at, seen_at)
-        SELECT $1, $2, $3, $4, $5, ms, ms FROM moment
-        ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at
-    )
-    SELECT ms, jobs.id, lease FROM moment LEFT JOIN jobs ON worker = $1
-    """,
-)
-_FLEET: Final = sql(
-    "WITH",
-    MOMENT,
-    "SELECT id, providers, started_at, seen_at FROM workers, moment WHERE seen_at >= ms - $1 ORDER BY id",
-)
 _SETTLE: Final = sql(
     "WITH",
     MOMENT,
@@ -197,57 +170,6 @@ _BOOK_LATE: Final = """
     UPDATE attempts SET calls = g.calls FROM unnest($1::uuid[], $2::bytea[], $3::bytea[]) AS g (job, lease, calls)
     WHERE attempts.job = g.job AND attempts.lease = g.lease AND attempts.calls IS NULL
 """
-# Of two who look at once one waits for the other, and then comes with the older time: no step of the clock.
-_RESCUE: Final = sql(
-    "WITH",
-    MOMENT,
-    """,
-    steady AS MATERIALIZED (
-        UPDATE watch SET
-            steady_since = CASE WHEN abs(ms - looked_at) <= $8::bigint THEN steady_since ELSE ms END,
-            looked_at = ms
-        FROM moment RETURNING ms - steady_since >= $9 AS long_enough
-    ),
-    dead AS MATERIALIZED (
-        SELECT id FROM workers, moment WHERE seen_at < ms - $1 AND (SELECT long_enough FROM steady)
-        FOR UPDATE OF workers SKIP LOCKED
-    ),
-    orphans AS MATERIALIZED (
-        SELECT id, attempt, attempt_started_at, lease, losses + 1 AS losses FROM jobs
-        WHERE worker IS NOT NULL AND (SELECT long_enough FROM steady)
-            AND (worker IN (SELECT id FROM dead) OR NOT EXISTS (SELECT FROM workers w WHERE w.id = jobs.worker))
-        LIMIT $2 FOR UPDATE OF jobs SKIP LOCKED
-    ),
-    past AS (
-        INSERT INTO attempts (job, number, started_at, ended_at, "end", lease)
-        SELECT id, attempt, attempt_started_at, ms, 'worker_lost', lease FROM orphans, moment
-    ),
-    buried AS (DELETE FROM workers WHERE id IN (SELECT id FROM dead))
-    UPDATE jobs j SET
-        status = CASE WHEN o.losses >= $3 THEN 'failed' ELSE 'pending' END,
-        losses = o.losses, is_suspect = o.losses >= $3 - 1, worker = NULL, lease = NULL,
-        completed_at = CASE WHEN o.losses >= $3 THEN ms END,
-        expires_at = CASE WHEN o.losses >= $3 THEN ms + j.result_ttl * 1000::bigint END,
-        status_code = CASE WHEN o.losses >= $3 THEN $4::int END,
-        outcome = CASE WHEN o.losses >= $3 THEN $5::text END,
-        error_code = CASE WHEN o.losses >= $3 THEN $6::text END,
-        error = CASE WHEN o.losses >= $3 THEN $7::bytea END
-    FROM orphans o, moment WHERE j.id = o.id
-    RETURNING j.id, j.status
-    """,
-)
-
-
-class Worker(Struct, frozen=True):
-    """A process that runs jobs, as it stands in the database."""
-
-    id: UUID
-    host: str
-    pid: int
-    providers: tuple[str, ...]
-    """Those it serves; empty: all."""
-    settings: str
-    """JSON of what all workers have to agree on."""
 
 
 class Settlement(Struct, frozen=True):
@@ -288,32 +210,6 @@ async def what_waits(database: Database) -> tuple[bool, bool]:
 async def rank_what_is_due(database: Database) -> None:
     """A job that had to wait gets its place now, behind its owner's other jobs."""
     await database.fetch(_RANK_DUE, _MOST_RANKED_AT_ONCE, float(TURNS_PER_PRIORITY_LEVEL))
-
-
-async def renew(database: Database, worker: Worker) -> tuple[set[Lease], int]:
-    """The worker lives: the leases it has by the store's books, and the database's time in milliseconds."""
-    rows = await database.fetch(
-        _RENEW, worker.id, worker.host, worker.pid, list(worker.providers), worker.settings
-    )
-    leases = {Lease(id_from_uuid(job_id), token) for _, job_id, token in rows if token is not None}
-    return leases, rows[0][0]
-
-
-async def fleet(database: Database, worker: UUID) -> Fleet:
-    """The live workers; ``worker`` has been settled among them once each of the others was seen after its start."""
-    rows = await database.fetch(_FLEET, LEASE // timedelta(milliseconds=1))
-    places = [row[0] for row in rows]
-    if worker not in places:
-        return Fleet(members=((),), is_settled=False)
-    place = places.index(worker)
-    began = rows[place][2]
-    is_settled = all(row[3] > began for row in rows if row[0] != worker)
-    return Fleet(tuple(tuple(row[1]) for row in rows), place, is_settled)
-
-
-async def leave(database: Database, worker: UUID) -> None:
-    """The worker goes in good order; what it still holds is free at once."""
-    await database.fetch("DELETE FROM workers WHERE id = $1", worker)
 
 
 async def settle(database: Database, settlements: Sequence[Settlement], unanswered: set[bytes]) -> list[bool]:
@@ -387,19 +283,3 @@ def _row(settlement: Settlement) -> tuple[Any, ...]:
 def error_values(error: JobError) -> tuple[int, str, str, bytes]:
     """Status code, outcome, code and JSON, as they are stored."""
     return error.status_code, str(error.outcome), error.code, encode_error(error)
-
-
-async def rescue(database: Database, loss_budget: int) -> tuple[int, list[JobId]]:
-    """Free the leases of the dead: how many, and the jobs that this was one loss too many for."""
-    rows = await database.fetch(
-        _RESCUE,
-        LEASE // timedelta(milliseconds=1),
-        _MOST_RESCUED_AT_ONCE,
-        loss_budget,
-        *error_values(WORKER_LOST),
-        _LONGEST_GAP // timedelta(milliseconds=1),
-        _STEADY_FOR // timedelta(milliseconds=1),
-    )
-    if rows:
-        fault_points.reached("in_rescue")
-    return len(rows), [id_from_uuid(row[0]) for row in rows if row[1] == "failed"]

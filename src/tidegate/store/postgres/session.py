@@ -10,7 +10,7 @@ SETTINGS: Final = {
     "jit": "off",
     # Planning a claim anew each time takes as long as claiming ten jobs, and the plan is the same.
     "plan_cache_mode": "force_generic_plan",
-    # Every statement has an index to go by; a plan made while a table was empty must not outlive that.
+    # Every statement has an index to go by: a plan made while a table was empty is the right one later, too.
     "enable_seqscan": "off",
     "enable_bitmapscan": "off",
     "enable_hashjoin": "off",

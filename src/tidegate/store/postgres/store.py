@@ -22,12 +22,12 @@ from tidegate.store.postgres.database import Database
 from tidegate.store.postgres.diagnosis import Diagnosis, echo, inspect
 from tidegate.store.postgres.jobs import PostgresJobs
 from tidegate.store.postgres.keys import PostgresKeys
-from tidegate.store.postgres.leasing import Worker
 from tidegate.store.postgres.migrating import apply_migrations, missing
 from tidegate.store.postgres.refusing import FAILURES, refusal
 from tidegate.store.postgres.server import ServerCheck, check_server
 from tidegate.store.postgres.session import local_settings
 from tidegate.store.postgres.wake_ups import PostgresWakeUps
+from tidegate.store.postgres.workers import Worker
 
 _LONGEST_MIGRATION: Final = "1h"
 
